@@ -12,7 +12,9 @@ from typing import Any
 
 import yaml
 
-from harness.check.recorded.content_store import ENTRIES, ContentStore
+from harness.check.judging.layers import is_whole_model
+from harness.check.recorded.content_store import ENTRIES, ContentStore, layers_of
+from harness.check.recorded.packed_layers import LayersEntry, read_layers
 from harness.check.settings import Settings
 from harness.engine.bench import bench_cases, with_shapes
 from harness.engine.processes.temporary import folder_becoming, temporary_folder
@@ -35,7 +37,7 @@ from harness.spec.discovery import load_specs
 from harness.spec.glob import NameIndex
 from harness.spec.known_failures import KNOWN_FAILURES_FILE, KnownFailure, load_known_failures
 from harness.spec.language.case import Case
-from harness.spec.targets import Target
+from harness.spec.targets import Target, split_target
 
 PACKED_FORMATS = ("torchscript", "onnx")
 
@@ -56,10 +58,25 @@ class PackRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class LayersSummary:
+    """The layers in a bundle: of how many ``exports``, how many ``rows`` a layer table of all of them has.
+
+    ``bytes`` is what their values take, those of the outputs included. ``remarks`` are lines about layers that are
+    missing, or whose values are.
+    """
+
+    exports: int
+    rows: int
+    bytes: int
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PackSummary:
     """The size of a bundle, and the exports that it holds no file of.
 
-    ``bytes_on_disk`` counts a file with several names once, ``bytes_by_name`` counts it for each name.
+    ``bytes_on_disk`` counts a file with several names once, ``bytes_by_name`` counts it for each name. ``layers`` is
+    None if they were not asked for.
     """
 
     cases: int
@@ -67,6 +84,7 @@ class PackSummary:
     bytes_on_disk: int
     bytes_by_name: int
     not_packed: tuple[Result, ...]
+    layers: LayersSummary | None = None
 
 
 def pack(request: PackRequest, watcher: ProgressListener) -> PackSummary:
@@ -96,7 +114,8 @@ def pack(request: PackRequest, watcher: ProgressListener) -> PackSummary:
         manifest = _manifest(folder, entries, targets)
         (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         exports = sum(len(each["exports"]) for entry in entries for each in (entry, *entry["bench"]))
-        return PackSummary(len(cases), exports, *_sizes(folder), not_packed)
+        layers = None if request.settings.pack_layers is None else _layers(folder, entries, cases, results)
+        return PackSummary(len(cases), exports, *_sizes(folder), not_packed, layers)
 
 
 def _export(request: PackRequest, export_plan: Plan, folder: Path, watcher: ProgressListener) -> list[Result]:
@@ -131,12 +150,36 @@ def _entries(
             result = result_of[case.id, str(target)]
             # A file may be complete although its worker died or timed out afterwards; without a pass it is not packed.
             if result.status == "passed" and (export := store.get_entry(case.id, target.export)) is not None:
-                entry["exports"][target.export] = export
+                layers = store.get_entry(case.id, layers_of(target.export)) or {}
+                entry["exports"][target.export] = {**export, **layers}
             else:
                 entry["not_packed"][target.export] = to_json(result)
                 not_packed.append(result)
         entries.append(entry)
     return entries, tuple(not_packed)
+
+
+def _layers(
+    folder: Path, entries: Sequence[dict[str, Any]], cases: Sequence[Case], results: Sequence[Result]
+) -> LayersSummary:
+    """The layers that were packed of the ``entries``, and what is missing of them."""
+    notes = {(result.case, split_target(result.target)[0]): result.notes for result in results}
+    remarks = [] if any(map(is_whole_model, cases)) else ["no layers: none of these cases is a whole model"]
+    packed: list[LayersEntry] = []
+    exports = rows = 0
+    for case, entry in zip(cases, entries, strict=True):
+        for export, each in entry["exports"].items() if is_whole_model(case) else ():
+            layers = [read_layers(folder / path) for path in each.get("layers", ())]
+            reasons = [one.reason for one in layers if one.reason] if layers else notes[case.id, export]
+            remarks += [f"no layers: {case.id} on {export} | {reason}" for reason in dict.fromkeys(reasons)]
+            left = dict.fromkeys(one.not_packed for one in layers if one.not_packed)
+            remarks += [f"not all layers: {case.id} on {export} | {text}" for text in left]
+            packed += layers
+            exports += any(one.calls for one in layers)
+            rows += max((len(one.calls) for one in layers), default=0)
+    files = {path for one in packed for path in one.files}
+    size = sum((folder / path).stat().st_size for path in files)
+    return LayersSummary(exports, rows, size, tuple(remarks))
 
 
 def _matching_list(known_failures: Sequence[KnownFailure], cases: Sequence[Case], targets: Sequence[Target]) -> str:

@@ -80,6 +80,8 @@ class OutputComparison:
 
 
 QUANTIZED_WEIGHTS = "quantized_weights"
+NO_LAYERS = "no layers: "
+"""Begins the note that says why a check has no layer table."""
 
 
 @dataclass(frozen=True, slots=True)

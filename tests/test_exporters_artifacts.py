@@ -246,6 +246,8 @@ def test_dropped_or_renamed_inputs_and_outputs_are_an_error(tmp_path: Path) -> N
         written(["x"], ["output_1", "output_0"])
     with pytest.raises(StageError, match=r"wrote the inputs y \(dropped: x\); expected x"):
         written(["y"], ["output_0", "output_1"])
+    with pytest.raises(StageError, match="makes an input of a number that is a default of forward"):
+        written(["x", "y"], ["output_0", "output_1"])
     assert list(tmp_path.iterdir()) == []
     assert isinstance(written(["x"], ["output_0", "output_1"]), Artifact)
 

@@ -500,3 +500,26 @@ def test_an_expectation_that_is_not_met_is_no_failure_of_a_layer(harness: Any, h
     assert ran.code == 1, ran.err
     assert "Layers\n  no step: " in ran.out
     assert "only a layer is wrong" not in ran.out
+
+
+class Heads(nn.Module):
+    """Views of tensors, as attention makes them."""
+
+    positions: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.layer = nn.Embedding(9, 8), nn.Linear(8, 8)
+        self.register_buffer("positions", torch.arange(8).expand((1, -1)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.layer(self.embed(x) + self.embed(self.positions[:, : x.shape[1]]))
+        heads = hidden.view(2, 5, 2, 4).transpose(1, 2)
+        return nn.functional.scaled_dot_product_attention(heads, heads, heads)
+
+
+def test_a_traced_model_that_takes_views_shows_its_layers() -> None:
+    tokens = torch.arange(10).view(2, 5) % 9
+    (row,) = harness.verify(Heads().eval(), tokens, targets=["trace/torch-cpu"], layers=True).results
+    assert not [note for note in row.notes if note.startswith("no layers")]
+    assert "layer" in [layer.path for layer in row.layers]

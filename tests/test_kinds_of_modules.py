@@ -330,6 +330,45 @@ def test_a_cast_to_half_precision_in_a_file_is_blamed_on_the_file(clipped: tuple
     assert any("rounds to a narrower type at Cast" in line for line in row.evidence)
 
 
+class WholeDivision(nn.Module):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.div(x, y, rounding_mode="trunc")
+
+
+def test_a_cast_of_integers_that_a_float_cannot_hold_is_blamed_on_the_file() -> None:
+    """torch's dynamo exporter divides int64 in float32, and float64 does not show what that loses."""
+    large, small = torch.tensor([2831071970933, -9007199254740]), torch.tensor([1, 3])
+    (row,) = api.verify(WholeDivision(), (large, small), targets=[DYNAMO]).results
+    assert (row.status, row.blame) == ("failed", "exporter")
+    assert any("rounds to a narrower type at Cast" in line for line in row.evidence)
+
+
+def test_a_pass_of_a_model_that_only_gives_zeros_is_inconclusive() -> None:
+    head = nn.Linear(8, 2)
+    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), head).eval()
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    (row,) = api.verify(net, torch.randn(3, 4), targets=[TRACED]).results
+    assert row.status == "passed"
+    assert row.outputs[0].inconclusive == "every output is zero: a file that only gives zeros would pass too"
+    nn.init.ones_(head.bias)
+    (row,) = api.verify(net, torch.randn(3, 4), targets=[TRACED]).results
+    assert row.outputs[0].inconclusive is None
+
+
+@pytest.mark.parametrize("weight", ["zeros", "normal"])
+def test_a_pass_with_the_same_outputs_at_each_draw_is_inconclusive(
+    harness: Callable[..., Any], tmp_path: Path, weight: str
+) -> None:
+    (tmp_path / "dull.yaml").write_text(
+        "harness: 1\nsequential: [{layer: Linear, args: {in_features: 3, out_features: 2}}]\n"
+        f"cases: [{{name: dull, inputs: {{x: {{shape: [2, 3]}}}}, weights: {{0.weight: {{fill: {weight}}}}}}}]\n"
+    )
+    ran = harness("run", "dull.yaml", "--targets", TRACED, "--no-latency")
+    assert ran.code == 0, ran.err
+    assert ("the outputs are the same at every set of inputs" in ran.out) is (weight == "zeros")
+
+
 # Whose fault it is
 
 
@@ -356,7 +395,30 @@ def test_nobody_is_blamed_for_the_order_of_equal_values() -> None:
     assert api.verify(best, untied, targets=[LEGACY]).passed
 
 
-# Messages of torch
+# Messages of libraries
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("matmul_helper.h:59 Compute MatMul dimension mismatch", "MatMul dimension mismatch"),
+        ("concatbase.h:135 Compute axis (1) does not match", "axis (1) does not match"),
+        ("Input channels C is not equal to kernel channels", "Input channels C is not equal to kernel channels"),
+        (
+            "/a.h:91 Status ort::Helper<T>::Check(const ort::Shape&, bool) const [with T = float] n(0) was false. No",
+            "No (n(0) was false)",
+        ),
+        ("/src/core/a.cc:5 void ort::Init(long) axis == 1 was false.", "axis == 1 was false"),
+        ("/src/core/a.cc:5 operator() axis == 1 was false.", "axis == 1 was false"),
+    ],
+)
+def test_the_informative_part_of_messages_of_onnx_runtime(reason: str, shown: str) -> None:
+    before = "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running"
+    assert (
+        informative_part(f"{before} Conv node. Name:'/net/c' Status Message: {reason}")
+        == f"Conv node '/net/c': {shown}"
+    )
+    assert informative_part(f"{before} Conv node. Name:'' Status Message: {reason}") == f"Conv node: {shown}"
 
 
 def test_the_informative_part_of_messages_of_torchscript() -> None:

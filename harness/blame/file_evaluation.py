@@ -2,8 +2,8 @@
 
 :func:`file_is_right` evaluates the file in float64. If that fails, or is not believed for one of the file's operators
 (:mod:`harness.blame.evaluator`), it runs the file on independent runtimes. float64
-does not show that a file rounds to a narrower type than its inputs have; for that, :func:`file_rounds` evaluates the
-file in its own dtypes.
+does not show that a file rounds to a narrower type than its inputs have, or rounds integers; for that,
+:func:`file_rounds` evaluates the file in its own dtypes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from harness.blame.disagreement import MAX_ERROR_RATIO, Disagreement, absolute_errors
 from harness.blame.evaluator import evaluate, evaluate_all, evaluate_in_file_dtypes, not_believed_reason
@@ -26,7 +26,12 @@ from harness.compare.metrics.similarity import root_mean_square
 Array = NDArray[Any]
 Answer = Mapping[str, Array]
 
-FLOAT_BITS = {TensorProto.DOUBLE: 64, TensorProto.FLOAT: 32, TensorProto.FLOAT16: 16, TensorProto.BFLOAT16: 16}
+FLOAT_BITS: Mapping[int, int] = {
+    TensorProto.DOUBLE: 64,
+    TensorProto.FLOAT: 32,
+    TensorProto.FLOAT16: 16,
+    TensorProto.BFLOAT16: 16,
+}
 
 
 def file_is_right(disagreement: Disagreement, evidence: list[str]) -> bool | None:
@@ -62,18 +67,20 @@ def _float64_outputs(disagreement: Disagreement, evidence: list[str]) -> Answer 
 
 
 def file_rounds(disagreement: Disagreement, evidence: list[str]) -> bool:
-    """True if the file casts to a narrower type than its inputs have, and that rounding alone explains the error.
+    """True if the file casts to a type that cannot hold the values, and that rounding alone explains the error.
 
     That is so if the file, evaluated in its own dtypes, gives the target's answer, except for values that are as
     accurate as the file's: where a value lies between two numbers of the narrower type, the last bit of a sum decides
     to which of them it is rounded. Where many values are summed after the cast, each output may be another one, and its
     error as a whole is no larger than that of the file.
     """
-    cast = narrowing_cast(disagreement.artifact.path)
-    if not cast or not_believed_reason(disagreement.artifact.path):
-        return False
     path, expected = disagreement.artifact.path, disagreement.expected
+    if not_believed_reason(path):
+        return False
     try:
+        cast = rounding_cast(path, disagreement.reference.inputs)
+        if cast is None:
+            return False
         outputs = _cast_like(evaluate_in_file_dtypes(path, disagreement.reference.inputs), expected)
     except Exception as error:  # noqa: BLE001 - as above
         evidence.append(f"the file could not be evaluated in its own dtypes: {error_summary(error)}")
@@ -162,19 +169,40 @@ def _shapes(answer: Answer) -> Mapping[str, tuple[int, ...]]:
     return {name: values.shape for name, values in answer.items()}
 
 
-def narrowing_cast(path: Path) -> str | None:
-    """The first node that casts to a narrower floating type than every floating input has, in words."""
+def rounding_cast(path: Path, inputs: Answer) -> str | None:
+    """The first node that casts to a type that cannot hold its input, in words.
+
+    That is a floating type narrower than every floating input of the file, or one that rounds the integers that
+    ``inputs`` lead to there: float32 holds no more than 24 bits of an int64. Raises what the evaluation raises.
+    """
     graph = onnx.load(str(path), load_external_data=False).graph
     input_bits = [
         FLOAT_BITS[value.type.tensor_type.elem_type]
         for value in graph.input
         if value.type.tensor_type.elem_type in FLOAT_BITS
     ]
-    for node in graph.node if input_bits else ():
-        to = next((attribute.i for attribute in node.attribute if attribute.name == "to"), None)
-        if node.op_type == "Cast" and to in FLOAT_BITS and FLOAT_BITS[to] < min(input_bits):
+    casts = {index: to for index, node in enumerate(graph.node) if (to := _cast_type(node)) in FLOAT_BITS}
+    values = {**evaluate_all(path, inputs), **inputs} if casts else {}
+    for index, to in casts.items():
+        node = graph.node[index]
+        narrows = input_bits and FLOAT_BITS[to] < min(input_bits)
+        if narrows or _rounds_integers(values.get(node.input[0]), helper.tensor_dtype_to_np_dtype(to)):
             return f"Cast {node.name!r} to {TensorProto.DataType.Name(to).lower()}"
     return None
+
+
+def _cast_type(node: onnx.NodeProto) -> int:
+    """The type that a Cast casts to; that of no tensor for another node."""
+    to = (attribute.i for attribute in node.attribute if attribute.name == "to" and node.op_type == "Cast")
+    return next(to, TensorProto.UNDEFINED)
+
+
+def _rounds_integers(values: Array | None, to: np.dtype[Any]) -> bool:
+    """True if ``values`` are integers that ``to`` cannot hold."""
+    if values is None or values.dtype.kind not in "iu":
+        return False
+    with np.errstate(all="ignore"):
+        return bool((values.astype(to).astype(np.longdouble) != values.astype(np.longdouble)).any())
 
 
 def _right_by_independent_runtimes(disagreement: Disagreement, evidence: list[str]) -> bool | None:

@@ -108,8 +108,12 @@ class CaseContext(Protocol):
         """``result`` with what float weights that differ from the reference's explain; as it is for an export."""
         ...
 
-    def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
+    def reference_inside(
+        self, reference: Reference, store: ValueStore, precision: str | None, target: Target
+    ) -> ReferenceInside:
         """The inside of what gave ``reference``, on its inputs; run in ``precision`` if that is given.
+
+        What a bundle has of it was packed for the export of ``target``.
 
         Raises :class:`harness.inside.calls.NotVisible` if it cannot be seen.
         """

@@ -155,7 +155,7 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
             with clock.stage("compare"):
                 judged = judged.with_samples(samples, target, session)
         cause = None if judged.verdict.passed else _cause(judged, references[0])
-        result = with_verdict(progress.result, judged.complete_verdict, eager_findings, cause)
+        result = with_verdict(progress.result, prepared.case, judged.complete_verdict, eager_findings, cause)
         if judged.samples is not None:
             result = with_samples(result, judged.samples)
         if result.symptom == "placement":

@@ -9,15 +9,18 @@ from itertools import islice
 from traceback import walk_tb
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from harness.blame.file_runs import SYMPTOMS_OF_THE_FILE
-from harness.check.judging.judge import MET_IN_FLOAT64, ComparedAnswer, Verdict
+from harness.check.judging.judge import MET_IN_FLOAT64, ComparedAnswer, Verdict, have_same_form
+from harness.check.judging.layers import is_whole_model
 from harness.check.judging.steps import agreement, first_departures, step_rows
 from harness.check.samples.run import SampleOutcome
 from harness.check.settings import Settings
 from harness.check.stages import Clock, StageStopped, is_from_code_under_test, message_of
 from harness.compare.inconclusive import EXPORTED_IN_TRAINING, NO_ELEMENTS
+from harness.compare.numbers import same_bits
 from harness.compare.pictures import pictures
 from harness.compare.verdict import Comparison
 from harness.errors import RequestError
@@ -56,6 +59,8 @@ KEEPS_RANDOM = (
     "the module draws random numbers at each call, and the export gives the same answer at each: it keeps the numbers "
     "of one call, or leaves the drawing out"
 )
+CONSTANT = "the outputs are the same at every set of inputs: a file that ignores its inputs would pass too"
+ALL_ZERO = "every output is zero: a file that only gives zeros would pass too"
 EXPORT_AGAIN = "call .eval() and export again"
 WITHOUT_OPTION = "leave the option `training` out of the target"
 
@@ -105,9 +110,9 @@ def with_mismatch(result: Result, problems: Iterable[str], *, blame: Blame | Non
 
 
 def with_verdict(
-    result: Result, verdict: Verdict, eager_findings: Sequence[Finding], cause: str | None = None
+    result: Result, case: Case, verdict: Verdict, eager_findings: Sequence[Finding], cause: str | None = None
 ) -> Result:
-    """``result`` with the numbers, the pictures and the status of ``verdict``.
+    """``result`` of ``case`` with the numbers, the pictures and the status of ``verdict``.
 
     If eager torch itself does not meet the spec's expectations or the float64 reference, that is what is reported.
     ``cause`` is why a target fails that agrees at the first inputs.
@@ -139,7 +144,7 @@ def with_verdict(
         why = f"nothing was compared: {verdict.unrepeatable}; say under `expect` what must hold"
         problems = [why if verdict.unrepeatable else NOTHING_COMPARED]
     if not problems:
-        return result
+        return _with_reason(result, _constant_outputs(case, verdict.compared))
     failed = with_mismatch(result, problems)
     first = next((comparison for comparison in comparisons if not comparison.passed), None)
     if first is not None and is_second_call(first.at):
@@ -157,10 +162,30 @@ def with_samples(result: Result, samples: SampleOutcome) -> Result:
         blame, evidence = result.blame, result.evidence
         problems = [*samples.problems, *([result.message] if result.message else [])]
         return replace(with_mismatch(result, problems, blame=blame), evidence=evidence)
-    if samples.inconclusive is None or not result.outputs:
+    return _with_reason(result, samples.inconclusive)
+
+
+def _constant_outputs(case: Case, compared: Sequence[ComparedAnswer]) -> str | None:
+    """Why the pass of a whole model is inconclusive whose outputs do not depend on its inputs; None if they do."""
+    answers = [each.expected for each in compared]
+    values = [output for answer in answers for output in answer.values() if output.size]
+    if not values or not is_whole_model(case):
+        return None
+    if case.runs_user_code and not any(map(np.any, values)):
+        return ALL_ZERO
+    drawn = [each.expected for each in compared if each.comparison.repeats_shapes]
+    same = all(have_same_form(each, answers[0]) for each in drawn) and all(
+        same_bits(output, answers[0][name]) for each in drawn for name, output in each.items()
+    )
+    return CONSTANT if drawn and same else None
+
+
+def _with_reason(result: Result, reason: str | None) -> Result:
+    """``result`` with ``reason`` at its first output: why its pass is inconclusive."""
+    if reason is None or not result.outputs:
         return result
     first, *others = result.outputs
-    return replace(result, outputs=(replace(first, inconclusive=samples.inconclusive), *others))
+    return replace(result, outputs=(replace(first, inconclusive=reason), *others))
 
 
 def with_cause(result: Result, cause: str) -> Result:
@@ -194,8 +219,7 @@ def with_training_export(result: Result, file: str, operators: Sequence[str], ad
     reason = f"{exported}: {why}; {advice}"
     if not result.outputs:
         return replace(result, notes=(reason, *result.notes))
-    first, *others = result.outputs
-    return replace(result, outputs=(replace(first, inconclusive=reason), *others))
+    return _with_reason(result, reason)
 
 
 def with_numbers(result: Result, comparisons: Sequence[Comparison]) -> Result:

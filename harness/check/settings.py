@@ -20,6 +20,9 @@ MEMORY_PER_BYTE = 8
 program, the session and the session's own layout, and those of a small model in float64 too, which takes twice as much.
 """
 
+LAYER_BYTES = 2**29
+"""Default of the bytes that the values of the layers of an export take in a bundle."""
+
 SAMPLES_PER_LIMIT = 100
 """This many samples may take as long as a whole check, in which a model is exported and run about ten times."""
 
@@ -39,6 +42,7 @@ class Settings:
     - ``concurrent``: number of worker processes that run at the same time.
     - ``samples``: folder of the rows of samples, from which an interrupted run goes on; None keeps none.
     - ``pack``: folder of a bundle that is being written. Cases are then exported into it and not checked.
+    - ``pack_layers``: bytes that the values of the layers of each export may take in that bundle. None packs no layers.
     """
 
     timeout: float | None = TIMEOUT
@@ -51,6 +55,7 @@ class Settings:
     concurrent: int = 1
     samples: Path | None = None
     pack: Path | None = None
+    pack_layers: int | None = None
 
 
 def with_time_limit(settings: Settings, seconds: float | None) -> Settings:

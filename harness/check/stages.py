@@ -38,7 +38,7 @@ OUT_OF_MEMORY = (
     "bad_alloc",
     "bad allocation",
 )
-FurtherWork = Literal["blame", "layers", "weights", "timing"]
+FurtherWork = Literal["blame", "layers", "weights", "timing", "packing"]
 """What is done after the verdict of a check: finding the blame, comparing the layers, or the weights; timing a pass."""
 MAX_MESSAGE_LENGTH = 2000
 """Characters of a message that are kept."""

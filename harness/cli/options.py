@@ -172,14 +172,14 @@ def given_paths(ctx: click.Context, param: click.Parameter, paths: tuple[str, ..
     return paths
 
 
-def parse_size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> int | None:
+def parse_size(_ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:
     """The number of bytes of ``512M``, ``4G`` or a plain number."""
     if text is None:
         return None
     units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
     number, unit = (text[:-1], units[text[-1].upper()]) if text[-1:].upper() in units else (text, 1)
     if not re.fullmatch(r"[0-9]{1,18}", number) or int(number) == 0:
-        raise UsageError(f"--memory {text}: not a size; write bytes, or a number with K, M, G or T, such as 4G")
+        raise UsageError(f"{param.opts[0]} {text}: not a size; write bytes, or a number with K, M, G or T, such as 4G")
     return int(number) * unit
 
 

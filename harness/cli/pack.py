@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,9 +17,14 @@ from harness.cli.options import (
     PATHS,
     TARGETS,
     flat,
+    parse_size,
     timeout_option,
 )
 from harness.cli.process import echo
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.packing import LayersSummary
 
 EXAMPLES = """
 \b
@@ -27,6 +32,7 @@ Examples:
   harness pack specs/ -o bundle                             then copy the folder to the board and run there:
   harness run bundle/ --report-dir reports/board
   harness pack specs/ -o bundle --targets 'onnx-*/ort-cpu'  only files that the board's runtime loads
+  harness pack specs/ -o bundle --layers                    then harness run bundle --layers shows the layers there
 """
 SHOWN = 10
 
@@ -48,19 +54,37 @@ SHOWN = 10
 @JOBS
 @KNOWN_FAILURES
 @click.option("--bench/--no-bench", default=True, help="Include the bench shapes of the specs, which are only timed.")
+@click.option(
+    "--layers",
+    is_flag=True,
+    help="Include the layers of whole models. Whoever has the bundle can then read the values inside these models.",
+)
+@click.option(
+    "--layers-limit",
+    callback=parse_size,
+    metavar="SIZE",
+    help="Disk space for the values of the layers of each export; the largest that do not fit are left out. "
+    "[default: 512M]",
+)
 @timeout_option("Seconds per export.")
 @NO_CACHE
 @ALLOW_IMPORT
 def pack(paths: tuple[str, ...], out: Path, **options: Any) -> int:
     """Export every case, and put the files and all reference values into DIR, for a machine without torch."""
-    from harness.check.settings import Settings, cache_folder, with_time_limit
+    from harness.check.settings import LAYER_BYTES, Settings, cache_folder, with_time_limit
     from harness.engine.processes.fork_server import start_server
     from harness.packing import PackRequest
     from harness.packing import pack as write_bundle
     from harness.report.terminal import Progress
     from harness.report.wording import stage_and_symptom
 
+    if options["layers_limit"] is not None and not options["layers"]:
+        raise UsageError("--layers-limit: no layers are packed; add --layers")
     start_server(torch=True)
+    settings = Settings(
+        cache=None if options["no_cache"] else cache_folder(),
+        pack_layers=(options["layers_limit"] or LAYER_BYTES) if options["layers"] else None,
+    )
     request = PackRequest(
         paths=paths,
         out=out,
@@ -70,7 +94,7 @@ def pack(paths: tuple[str, ...], out: Path, **options: Any) -> int:
         known_failures=options["known_failures"],
         bench=options["bench"],
         allow_import=options["allow_import"],
-        settings=with_time_limit(Settings(cache=None if options["no_cache"] else cache_folder()), options["timeout"]),
+        settings=with_time_limit(settings, options["timeout"]),
     )
     packed = write_bundle(request, Progress())
     for result in packed.not_packed[:SHOWN]:
@@ -79,10 +103,25 @@ def pack(paths: tuple[str, ...], out: Path, **options: Any) -> int:
         echo(f"not packed: {result.case} on {result.target.partition('/')[0]} | {failure} | {reason}")
     if (more := len(packed.not_packed) - SHOWN) > 0:
         echo(f"... and {more} more; {out / 'manifest.json'} has the reasons")
+    if (layers := packed.layers) is not None:
+        _echo_layers(layers)
     left = f", {len(packed.not_packed)} not packed (the bundle records why)" if packed.not_packed else ""
     size, named = (f"{number / 2**20:.1f} MiB" for number in (packed.bytes_on_disk, packed.bytes_by_name))
     echo(f"Packed: {packed.cases} cases, {packed.exports} exports{left}; {size} in {out} ({named} without links)")
     return 3 if any(result.status == "error" and result.stage is None for result in packed.not_packed) else 0
+
+
+def _echo_layers(layers: LayersSummary) -> None:
+    for remark in layers.remarks[:SHOWN]:
+        echo(remark)
+    if (more := len(layers.remarks) - SHOWN) > 0:
+        echo(f"... and {more} more; the notes of harness run --layers have the reasons")
+    if layers.exports:
+        exports = "1 export" if layers.exports == 1 else f"{layers.exports} exports"
+        echo(
+            f"Layers: {layers.rows} rows of {exports}, {layers.bytes / 2**20:.1f} MiB; "
+            "whoever has the bundle can read the values inside these models"
+        )
 
 
 COMMANDS = (pack,)

@@ -298,7 +298,7 @@ def _verifier(job: Job, artifacts: ArtifactCache, capture: OutputCapture, on_siz
     if (folder := job.settings.pack) is not None:
         from harness.check.recorded.packing import pack_export
 
-        return lambda target, clock: pack_export(contexts.prepared, target, folder, clock)
+        return lambda target, clock: pack_export(contexts.prepared, target, folder, clock, job.settings.pack_layers)
     return lambda target, clock: check_with_script(contexts.of(target), target, job.settings, clock)
 
 

@@ -116,6 +116,7 @@ WORK: dict[FurtherWork, str] = {
     "layers": "comparing the layers and finding the blame",
     "weights": "comparing the weights",
     "timing": "timing",
+    "packing": "packing the layers",
 }
 
 
@@ -135,10 +136,11 @@ class KeptVerdict:
         """The result of the check, whose process ended with ``symptom`` and ``message``.
 
         A failure stays one, with a note. A pass counts only if nothing is missing but its timing for lack of time: the
-        layers could have failed it, and a runtime that crashes is no pass.
+        layers could have failed it, and a runtime that crashes is no pass. An export is packed without its layers.
         """
         result = replace(self.result, log=tuple(log) or self.result.log, notes=(*self.result.notes, *notes))
-        if result.status == "passed" and (self.before == "layers" or symptom != "timeout"):
+        is_lost = self.before == "layers" or (symptom != "timeout" and self.before != "packing")
+        if result.status == "passed" and is_lost:
             work = "comparing the layers" if self.before == "layers" else WORK[self.before]
             message = f"the outputs agree; then {work}: {message}"
             return replace(result, status="error", stage=stage, symptom=symptom, message=message)

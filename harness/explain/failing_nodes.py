@@ -21,6 +21,7 @@ from harness.spec.language.case import Case, FileModel
 from harness.spec.targets import Target
 
 if TYPE_CHECKING:
+    from harness.check.case_context import CaseContext
     from harness.exporters import Artifact
     from harness.inside.nodes.cut import CutNodes
     from harness.inside.nodes.divergence import Walk
@@ -129,6 +130,7 @@ def write_failing_layer(
     What reaches the nodes, and what they should compute, are the reference's own tensors.
     """
     from harness.check.judging.layers import onnx_inside
+    from harness.check.recorded.packed import PackedCase
     from harness.check.stages import message_of
     from harness.explain.calls import contexts_of
     from harness.inside.calls import ValueStore
@@ -136,7 +138,8 @@ def write_failing_layer(
     os.chdir(home)
     announce("run")
     try:
-        context = contexts_of(case, scratch).of(target)
+        packed = isinstance(case.model.model, PackedModel)
+        context: CaseContext = PackedCase(case) if packed else contexts_of(case, scratch).of(target)
         reference = context.references_for(target)[0]
         with tempfile.TemporaryDirectory(dir=scratch) as values:
             store, artifact = ValueStore(Path(values)), context.artifact(target)

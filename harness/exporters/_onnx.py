@@ -123,9 +123,13 @@ def _require_names(exporter: str, kind: str, actual: list[str], expected: list[s
     if actual != expected:
         missing = [name for name in expected if name not in actual]
         dropped = f" (dropped: {', '.join(missing)})" if missing else ""
-        raise StageError(
-            f"{exporter} wrote the {kind} {', '.join(actual) or 'none'}{dropped}; expected {', '.join(expected)}"
-        )
+        problem = f"{exporter} wrote the {kind} {', '.join(actual) or 'none'}{dropped}; expected {', '.join(expected)}"
+        if kind == "inputs" and len(actual) > len(expected) and not missing:
+            problem += (
+                "; the exporter makes an input of a number that is a default of forward: pass it as a constant, "
+                "under `forward` in a spec or in a module around this one"
+            )
+        raise StageError(problem)
 
 
 def positional(inputs: tuple[Any, ...]) -> tuple[Any, ...]:

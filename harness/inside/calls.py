@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -154,7 +154,7 @@ class Recording:
     """The run of a reference: its ``calls`` in order, and the key of each tensor in ``store``.
 
     ``names`` are the tensors' own names, if the reference has such. ``inputs`` and ``results`` are the numbers of the
-    model's inputs and outputs.
+    model's inputs and outputs. A tensor whose values are not known has an empty key, and its shape in ``shapes``.
     """
 
     store: ValueStore
@@ -163,6 +163,7 @@ class Recording:
     names: list[str] = field(default_factory=list)
     results: tuple[int, ...] = ()
     inputs: tuple[int, ...] = ()
+    shapes: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     def add(self, key: str, name: str = "") -> int:
         """A new tensor with the values under ``key``; its number."""
@@ -174,9 +175,21 @@ class Recording:
         """The values of a tensor."""
         return self.store[self.keys[number]]
 
+    def shape(self, number: int) -> tuple[int, ...]:
+        """The shape of a tensor, also of one whose values are not known."""
+        return self.shapes[number] if number in self.shapes else self.values(number).shape
+
     def makers(self) -> dict[int, Call]:
         """The call that computes each tensor."""
         return {number: call for call in self.calls for number in call.new_outputs}
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The value of a file that belongs to a tensor of the reference, and how it was found."""
+
+    name: str
+    how: str
 
 
 class ReferenceInside(Protocol):
@@ -185,6 +198,16 @@ class ReferenceInside(Protocol):
     @property
     def recording(self) -> Recording:
         """The run of the reference as it is."""
+        ...
+
+    @property
+    def matched(self) -> Mapping[int, Match] | None:
+        """The values of the file under test by the numbers of the tensors; None if they are to be searched."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be known about the table of this reference."""
         ...
 
     def float64(self, cuts: frozenset[int], visit: Visit) -> None:
@@ -213,6 +236,11 @@ class SubjectInside(Protocol):
     @property
     def is_program(self) -> bool:
         """True if torch runs the file, so that there are no kernels but torch's own."""
+        ...
+
+    @property
+    def quantizes(self) -> bool:
+        """True if the file rounds values to a grid, so that float64 is no measure for its layers."""
         ...
 
 

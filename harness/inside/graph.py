@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper
@@ -114,6 +115,14 @@ class Graph:
                 if plain in wanted:
                     results[plain] = key
         return results
+
+    def as_read(self, key: str, like: str) -> str:
+        """The key of the values under ``key`` in the dtype of those under ``like``, which they replace."""
+        values, dtype = self._store[key], self._store[like].dtype
+        if values.dtype == dtype:
+            return key
+        with np.errstate(over="ignore"):
+            return self._store.put(values.astype(dtype))
 
     def nodes_behind(self, names: Sequence[str], cuts: Mapping[str, object]) -> list[NodeProto]:
         """The nodes that compute ``names``, back to the values in ``cuts``, in the graph's order."""

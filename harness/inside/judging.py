@@ -62,7 +62,9 @@ class Measured:
     @property
     def sqnr(self) -> float:
         """The signal-to-noise ratio against float64 in dB."""
-        return math.inf if not self.error else -20 * math.log10(self.error) if math.isfinite(self.error) else -math.inf
+        if not math.isfinite(self.error):
+            return -math.inf
+        return 0.0 - 20 * math.log10(self.error) if self.error else math.inf  # 0.0 and no -0.0 at an error of 1
 
 
 def measure(actual: Array, reference: Array, float64: Array | None) -> Measured:

@@ -17,7 +17,17 @@ from onnx import NodeProto, helper
 from harness.blame.evaluator import evaluate_model, not_believed_reason
 from harness.blame.file_runs import error_summary
 from harness.data_files.onnx_files import names_read
-from harness.inside.calls import Array, Call, NotVisible, Pairing, Recording, ValueStore, Visit, shortened_arguments
+from harness.inside.calls import (
+    Array,
+    Call,
+    Match,
+    NotVisible,
+    Pairing,
+    Recording,
+    ValueStore,
+    Visit,
+    shortened_arguments,
+)
 from harness.inside.graph import Graph
 from harness.inside.nodes.cut import CutNodes, NotCut, cut_between
 from harness.inside.search import Search
@@ -28,10 +38,15 @@ MAX_TRIALS = 40
 
 
 class GraphSubject:
-    """An ONNX graph under test. ``exported`` is True if an exporter made it here, so that its outputs are in order."""
+    """An ONNX graph under test. ``exported`` is True if an exporter made it here, so that its outputs are in order.
 
-    def __init__(self, graph: Graph, store: ValueStore, *, exported: bool) -> None:
-        self._graph, self._store, self._exported = graph, store, exported
+    ``matched`` are the values that belong to tensors of the reference; None to search for them.
+    """
+
+    def __init__(
+        self, graph: Graph, store: ValueStore, *, exported: bool, matched: Mapping[int, Match] | None = None
+    ) -> None:
+        self._graph, self._store, self._exported, self._matched = graph, store, exported, matched
         self._names: dict[int, str] = {}
         self._forced: dict[str, str] = {}
 
@@ -61,6 +76,40 @@ class GraphSubject:
         """See :class:`harness.inside.calls.SubjectInside`."""
         graph = self._graph
         accumulated = graph.run(graph.visible, {})
+        if self._matched is None:
+            matches, self._forced, local = self._searched(recording, accumulated)
+        else:
+            matches = {number: match for number, match in self._matched.items() if match.name in accumulated}
+            keys = {match.name: recording.keys[number] for number, match in matches.items()}
+            self._forced = {name: graph.as_read(key, accumulated[name]) for name, key in keys.items()}
+            local = graph.run(list(self._forced), self._forced)
+        self._names = names = {number: match.name for number, match in matches.items()}
+        forced = self._forced.keys()
+        nodes = {
+            number: [
+                node
+                for node in graph.nodes_behind([name], dict.fromkeys(forced - {name}))
+                if not graph.is_constant(node)
+            ]
+            for number, name in names.items()
+        }
+        behind = {id(node) for group in nodes.values() for node in group}
+        left = [node for node in graph.nodes if id(node) not in behind and not graph.is_constant(node)]
+        return Pairing(
+            accumulated={number: accumulated[name] for number, name in names.items()},
+            local={number: local[name] for number, name in names.items()},
+            names=names,
+            how={number: match.how for number, match in matches.items()},
+            nodes={number: tuple(map(node_name, group)) for number, group in nodes.items() if group},
+            nonfinite=self._first_nonfinite(recording, names, nodes, accumulated),
+            uncovered=tuple(f"{node.op_type} {node_name(node)}" for node in left),
+        )
+
+    def _searched(
+        self, recording: Recording, accumulated: Mapping[str, str]
+    ) -> tuple[dict[int, Match], dict[str, str], dict[str, str]]:
+        """The values found, the keys that they are forced to, and the keys of what the graph then computes."""
+        graph = self._graph
         search = Search(recording, graph, self._store, accumulated, exported=self._exported)
         if self._exported:
             search.by_result()
@@ -81,27 +130,7 @@ class GraphSubject:
                 break
             local = self._forced_values(search)
         names = {number: name for number, name in search.names.items() if name in local}
-        self._names, self._forced = names, search.forced
-        forced = set(search.names.values())
-        nodes = {
-            number: [
-                node
-                for node in graph.nodes_behind([name], dict.fromkeys(forced - {name}))
-                if not graph.is_constant(node)
-            ]
-            for number, name in names.items()
-        }
-        behind = {id(node) for group in nodes.values() for node in group}
-        left = [node for node in graph.nodes if id(node) not in behind and not graph.is_constant(node)]
-        return Pairing(
-            accumulated={number: accumulated[name] for number, name in names.items()},
-            local={number: local[name] for number, name in names.items()},
-            names=names,
-            how={number: search.how[number] for number in names},
-            nodes={number: tuple(map(node_name, group)) for number, group in nodes.items() if group},
-            nonfinite=self._first_nonfinite(recording, names, nodes, accumulated),
-            uncovered=tuple(f"{node.op_type} {node_name(node)}" for node in left),
-        )
+        return {number: Match(name, search.how[number]) for number, name in names.items()}, search.forced, local
 
     def cut(self, recording: Recording, value: str) -> CutNodes:
         """The nodes of the layer whose output is ``value``, with the reference's tensors on both sides.
@@ -163,6 +192,9 @@ def node_name(node: NodeProto) -> str:
 
 class GraphReference:
     """The inside of the file at ``path``, which ``graph`` runs as it is meant to be computed: without optimization."""
+
+    matched = None
+    notes = ()
 
     def __init__(self, graph: Graph, path: Path, store: ValueStore) -> None:
         self._graph, self._path, self._store = graph, path, store

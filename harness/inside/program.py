@@ -31,7 +31,7 @@ _OVERLOAD = re.compile(r"^\w+::|\..*$")
 
 
 @dataclass(frozen=True, slots=True)
-class _Operation:
+class Operation:
     """One operation that returned tensors: its name, their shapes, and its time in seconds."""
 
     name: str
@@ -54,7 +54,7 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, change: Change) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.seen: list[_Operation] = []
+        self.seen: list[Operation] = []
         self._change = change
 
     @classmethod
@@ -71,7 +71,7 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not tensors:
             return outputs
         at = len(self.seen)
-        self.seen.append(_Operation(func.name(), tuple(tuple(leaves[index].shape) for index in tensors), seconds))
+        self.seen.append(Operation(func.name(), tuple(tuple(leaves[index].shape) for index in tensors), seconds))
         changed = False
         for position, index in enumerate(tensors):
             tensor = self._change(at, position, leaves[index])
@@ -84,25 +84,29 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @dataclass
-class _Traced:
-    """A run: its operations, and where each tensor of the reference was computed."""
+class Traced:
+    """A run of the reference: its operations, and where each of its tensors was computed."""
 
-    operations: list[_Operation]
+    operations: Sequence[Operation]
     places: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
 class ProgramSubject:
     """``run`` runs the program under test once, ``run_reference`` the reference's own module; both in torch.
 
-    Without ``run_reference``, everything is matched by value.
+    ``traced`` is such a run of the reference that is known already. Without both, everything is matched by value.
     """
 
     def __init__(
-        self, run: Callable[[], object], run_reference: Callable[[], object] | None, store: ValueStore
+        self,
+        run: Callable[[], object],
+        run_reference: Callable[[], object] | None,
+        store: ValueStore,
+        traced: Traced | None = None,
     ) -> None:
-        self._run, self._run_reference, self._store = run, run_reference, store
+        self._run, self._run_reference, self._store, self._traced = run, run_reference, store, traced
 
-    is_program = True
+    is_program, quantizes = True, False
 
     def evaluated(self, _number: int) -> str:
         """See :class:`harness.inside.calls.SubjectInside`."""
@@ -110,7 +114,7 @@ class ProgramSubject:
 
     def paired(self, recording: Recording) -> Pairing:
         """See :class:`harness.inside.calls.SubjectInside`."""
-        reference = self._reference(recording)
+        reference = self.traced(recording)
         plain = _Operations(lambda _at, _position, tensor: tensor)
         with plain:
             self._run()
@@ -135,7 +139,8 @@ class ProgramSubject:
     ) -> dict[tuple[int, int], int]:
         """The first output that is close to each tensor without a place, where all others have the reference's."""
         placed = set(places.values())
-        waiting = [number for call in recording.calls for number in call.new_outputs if number not in placed]
+        outputs = [number for call in recording.calls for number in call.new_outputs if recording.keys[number]]
+        waiting = [number for number in outputs if number not in placed]
         numbers: dict[tuple[int, int], int] = {}
         if not waiting:
             return numbers
@@ -157,8 +162,10 @@ class ProgramSubject:
             self._run()
         return numbers
 
-    def _reference(self, recording: Recording) -> _Traced:
+    def traced(self, recording: Recording) -> Traced:
         """The operations of the reference, and the first output with the values of each tensor, in order."""
+        if self._traced is not None:
+            return self._traced
         waiting = [number for call in recording.calls for number in call.new_outputs]
         numbers: dict[str, list[int]] = {}
         for number in waiting:
@@ -174,7 +181,8 @@ class ProgramSubject:
         if self._run_reference is not None:
             with mode:
                 self._run_reference()
-        return _Traced(mode.seen, places)
+        self._traced = Traced(mode.seen, places)
+        return self._traced
 
     def _keeping(
         self, places: Mapping[tuple[int, int], int], keys: dict[int, str], recording: Recording | None = None
@@ -212,14 +220,14 @@ def _is_close(tensor: torch.Tensor, values: Array) -> bool:
     return scale > 0 and error <= CLOSE.get(min(tensor.element_size(), values.dtype.itemsize), 2e-4) * scale
 
 
-def _aligned(reference: Sequence[_Operation], program: Sequence[_Operation]) -> Iterator[tuple[int, int]]:
+def _aligned(reference: Sequence[Operation], program: Sequence[Operation]) -> Iterator[tuple[int, int]]:
     """The operations of the reference with their counterparts in the program."""
     keys = [each.key for each in reference], [each.key for each in program]
     for block in SequenceMatcher(None, *keys, autojunk=False).get_matching_blocks():
         yield from ((block.a + offset, block.b + offset) for offset in range(block.size))
 
 
-def _describe(pairing: Pairing, places: Mapping[tuple[int, int], int], operations: Sequence[_Operation]) -> None:
+def _describe(pairing: Pairing, places: Mapping[tuple[int, int], int], operations: Sequence[Operation]) -> None:
     """Give each tensor the operations since the one before it, and their time."""
     last = -1
     for (at, _), number in sorted(places.items()):

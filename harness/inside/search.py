@@ -325,11 +325,7 @@ class Search:
 
     def _as_read(self, number: int, name: str) -> str:
         """The key of a tensor in the dtype of the value that it replaces."""
-        dtype, values = self._store[self._accumulated[name]].dtype, self._recording.values(number)
-        if values.dtype == dtype:
-            return self._recording.keys[number]
-        with np.errstate(over="ignore"):
-            return self._store.put(values.astype(dtype))
+        return self._graph.as_read(self._recording.keys[number], self._accumulated[name])
 
 
 def _kind(values: Array) -> str:

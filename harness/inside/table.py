@@ -42,7 +42,7 @@ def layer_table(reference: ReferenceInside, subject: SubjectInside, *, passed: b
     """The table of ``subject``. ``passed``: its outputs agree. Without ``judged`` no layer is called wrong."""
     recording = reference.recording
     pairing = subject.paired(recording)
-    notes: list[str] = []
+    notes: list[str] = [*reference.notes]
     exact: dict[int, Array] = {}
     local = _measured(reference, pairing.local, frozenset(pairing.local), notes, exact)
     accumulated = _measured(reference, pairing.accumulated, frozenset(), notes)
@@ -139,13 +139,13 @@ def _layer(
 ) -> Layer:
     numbers = [number for number in call.new_outputs if number in local]
     worst = max(numbers, key=lambda number: local[number].times or 0.0, default=None)
-    shown = recording.values((*call.outputs, *call.inputs)[0]) if call.outputs or call.inputs else None
+    shown = recording.shape((*call.outputs, *call.inputs)[0]) if call.outputs or call.inputs else ()
     layer = Layer(
         path=call.path,
         type=call.type,
         call=call.number,
         arguments=call.arguments,
-        shape=() if shown is None else shown.shape,
+        shape=shown,
         judged_with=behind.get(id(call)),
     )
     if worst is None:
@@ -158,7 +158,7 @@ def _layer(
         type=call.type,
         call=call.number,
         arguments=call.arguments,
-        shape=recording.values(worst).shape,
+        shape=recording.shape(worst),
         local=own.error,
         accumulated=whole.error,
         reference=whole.reference_error,

@@ -37,6 +37,9 @@ class TorchReference:
     ``precision`` is the dtype in which the module is run as the reference; None for its own.
     """
 
+    matched = None
+    notes = ()
+
     def __init__(
         self,
         module: nn.Module,

@@ -112,9 +112,17 @@ def _times(times: float | None) -> str:
     return f"{times:,.0f}"
 
 
+def repeats_outputs(result: Result) -> bool:
+    """True for a failure of a model whose only layer is itself, unless that layer was judged to be right."""
+    if result.status != "failed" or not result.outputs or len(result.layers) != 1:
+        return False
+    (layer,) = result.layers
+    return layer.path == "" and (layer.wrong or layer.times is None)
+
+
 def layer_lines(result: Result, count: int = ROWS_ON_TERMINAL) -> Iterator[str]:
     """What the layers show in a sentence, the worst rows below each other, and what is not covered."""
-    if result.layers_show is None:
+    if result.layers_show is None or repeats_outputs(result):
         return
     yield one_line(result.layers_show)
     headers, rows = layer_rows(result.layers, count)

@@ -11,7 +11,14 @@ from typing import Any
 
 from harness.errors import one_line, shortened
 from harness.report.causes import Cause, causes
-from harness.report.layers import ROWS_IN_MARKDOWN, layer_rows, node_names, uncovered_line, worst_layers
+from harness.report.layers import (
+    ROWS_IN_MARKDOWN,
+    layer_rows,
+    node_names,
+    repeats_outputs,
+    uncovered_line,
+    worst_layers,
+)
 from harness.report.machines import environment_rows
 from harness.report.tables import code, command, fenced, link, matrix_blocks, placement_blocks, plain, table, targets
 from harness.report.tables.latency import latency_blocks
@@ -199,7 +206,7 @@ def _numbers(labelled: Sequence[tuple[str, OutputComparison]]) -> str:
 
 def _layers(result: Result) -> Iterator[str]:
     """What the layers show, and the ten worst."""
-    if result.layers_show is None:
+    if result.layers_show is None or repeats_outputs(result):
         return
     not_covered = uncovered_line(result)
     yield f"Layers: {plain(result.layers_show)}." + (f" {plain(not_covered)}." if not_covered else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -36,7 +37,7 @@ from harness.report.wording import (
     unexpected,
     verdict,
 )
-from harness.result import STATUSES, Report, Result, Status
+from harness.result import NO_LAYERS, STATUSES, Report, Result, Status
 
 __all__ = ["SHOWN", "Progress", "show", "standard_output"]
 
@@ -167,6 +168,9 @@ def _print_layers(report: Report, console: Console) -> None:
             console.print(_text(f"  {row}", console, keep_spaces=True))
     if rest := results[SHOWN:]:
         console.print(_text(f"... and the layers of {len(rest):,} more checks", console))
+    without = Counter(note for result in report.results for note in result.notes if note.startswith(NO_LAYERS))
+    for note, checks in without.most_common(SHOWN_WITH_LAYERS):
+        console.print(_text(f"{note} ({'1 check' if checks == 1 else f'{checks:,} checks'})", console))
 
 
 def _entry(cause: Cause, console: Console) -> Table:

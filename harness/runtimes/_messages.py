@@ -1,6 +1,7 @@
 """The informative part of a library's error message, which is not always its first line.
 
-OpenVINO's begin with a call stack, tract's name the reason under ``Caused by:``, TorchScript's end with it.
+OpenVINO's begin with a call stack, tract's name the reason under ``Caused by:``, TorchScript's end with it, ONNX
+Runtime's have a place in its C++ code before it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,14 @@ _OPENVINO_NODES = (
     re.compile(r"\[CPU\] (?P<operator>\S{1,300}) node with name '(?P<name>[^']{1,300})'"),
 )
 
+_ORT_NODE = re.compile(
+    r"(?:\[ONNXRuntimeError\] : \d+ : \w+ : )?Non-zero status code returned while running "
+    r"(?P<operator>\S{1,300}) node\. Name:'(?P<name>[^']{0,300})' Status Message: "
+)
+_ORT_PLACE = re.compile(r"\S{1,300}\.(?:h|hpp|cc|cpp|cu|cuh):\d{1,7} ")
+_ORT_CONDITION = re.compile(r"(?P<condition>.{1,1000}?) was false\. ?")
+_AFTER_SIGNATURE = re.compile(r"(?: const\b| \[with [^\]]{0,500}\])* ")
+
 
 def informative_part(text: str) -> str:
     """The informative part of ``text`` in one line, "" if it has none.
@@ -45,6 +54,7 @@ def informative_part(text: str) -> str:
     - An error of OpenVINO: the operators that it cannot convert, or the node and the reason, without the call stack.
     - An error of TorchScript's interpreter: the reason, its last line; of torch's tracer: the reason, and for its own
       check of a trace what a failure means.
+    - An error of a node of ONNX Runtime: the node and the reason, without the place in ONNX Runtime's code.
     - Any other: the first line. If that ends with a colon, the first later line that does not is added.
     """
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
@@ -56,6 +66,9 @@ def informative_part(text: str) -> str:
         return _from_call_stack(lines)
     if (of_torch := _from_torchscript(lines)) is not None:
         return of_torch
+    if node := _ORT_NODE.match(lines[0]):
+        at = f"{node['operator']} node" + (f" {node['name']!r}" if node["name"] else "")
+        return f"{at}: {_without_cpp_place(lines[0][node.end() :])}"
     message = lines[0]
     if message.endswith(":") and len(lines) > 1:
         message += f" {next((line for line in lines[1:] if not line.endswith(':')), lines[1])}"
@@ -79,6 +92,34 @@ def _from_torchscript(lines: list[str]) -> str | None:
         return None if reason is None else f"Tracer cannot infer the type of what forward returns: {reason}"
     of_region = next((line for line in lines[:20] if _INDEPENDENT in line), None)
     return None if of_region is None or of_region == first else f"{first} {of_region}"
+
+
+def _without_cpp_place(reason: str) -> str:
+    """A reason of ONNX Runtime without the file, line and function of its code, and with the condition at the end."""
+    place = _ORT_PLACE.match(reason)
+    if place is None:
+        return reason
+    rest = reason[place.end() :]
+    name, _, after_name = rest.partition(" ")
+    if (end := _end_of_signature(rest)) is not None and (after := _AFTER_SIGNATURE.match(rest, end)):
+        after_name = rest[after.end() :]
+    if (failed := _ORT_CONDITION.match(after_name)) is None:
+        return after_name or name
+    message = after_name[failed.end() :]
+    return f"{message} ({failed['condition']} was false)" if message else f"{failed['condition']} was false"
+
+
+def _end_of_signature(text: str) -> int | None:
+    """Where the parameters of the C++ function that ``text`` begins with end; None if it begins with a bare name."""
+    opening = text.find("(")
+    if "::" not in text[: max(opening, 0)]:
+        return None
+    depth = 0
+    for index, character in enumerate(text[:2000]):
+        depth += (character == "(") - (character == ")")
+        if character == ")" and depth == 0:
+            return index + 1
+    return None
 
 
 def unconverted_operators(text: str) -> str | None:

@@ -51,7 +51,8 @@ class TorchSession:
 
         from harness.model.tensors import to_numpy
 
-        with self._settings_applied(), torch.inference_mode():
+        # Not inference_mode: its tensors have no version, which TorchScript's views need while layers are recorded.
+        with self._settings_applied(), torch.no_grad():
             outputs = self._call(*self._on_device(inputs))
             return {f"output_{index}": to_numpy(tensor) for index, tensor in enumerate(tensor_leaves(outputs))}
 

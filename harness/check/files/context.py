@@ -155,14 +155,16 @@ class ReferenceForModel:
         paths = getattr(getattr(self._reference, "subject", None), "output_paths", ())
         return match_outputs(names, reference, self._model, paths)
 
-    def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
+    def reference_inside(
+        self, reference: Reference, store: ValueStore, precision: str | None, target: Target
+    ) -> ReferenceInside:
         """The inside of the reference, with its own names. Raises :class:`NotVisible` for one of the samples."""
         pairs = zip(self.references, self._reference.references, strict=True)
         same = (own for renamed, own in pairs if renamed.at == reference.at or renamed.inputs is reference.inputs)
         own = next(same, None)
         if own is None:
             raise NotVisible(f"the layers of a file are compared at the case's own inputs only, not at {reference.at}")
-        return self._reference.reference_inside(own, store, precision)
+        return self._reference.reference_inside(own, store, precision, target)
 
     def _renamed(self, whole: Reference) -> Reference:
         outputs = self._outputs

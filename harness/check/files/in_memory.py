@@ -266,7 +266,7 @@ def _check_module(
     except StageStopped as stop:
         return with_error(result, stop)
     result = replace(result, notes=(*view.notes, *_passed_by_order(case, module, signature)))
-    result = with_verdict(result, verdict, findings)
+    result = with_verdict(result, case, verdict, findings)
     program, first = Artifact("program", Path(), ""), called[verdict.first_failing]
     target = Target(FILE, "torch-cpu")
     result = with_layers(result, case, view.reference_inside, target, program, first, open_session(), settings)

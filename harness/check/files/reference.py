@@ -78,7 +78,9 @@ class ReferenceAnswers(Protocol):
     def tolerance(self, opset: int | None) -> Tolerance:
         """The tolerance of the reference's outputs."""
 
-    def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
+    def reference_inside(
+        self, reference: Reference, store: ValueStore, precision: str | None, target: Target
+    ) -> ReferenceInside:
         """The inside of what gave ``reference``, on its inputs."""
 
     def eager_call(self) -> Call | None:
@@ -214,9 +216,11 @@ class FileReference:
         tolerance = with_functions(Tolerance(requested.rule or Calibrated(), requested.by_output), self.artifact)
         return tolerance if self._strict_ulp is None else strict_ulp(tolerance, self._strict_ulp)
 
-    def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
+    def reference_inside(
+        self, reference: Reference, store: ValueStore, precision: str | None, target: Target
+    ) -> ReferenceInside:
         """The nodes of the file, run without graph optimization."""
-        del precision
+        del precision, target
         if self.file.format != "onnx":
             raise NotVisible("the reference is in ONNX Runtime's format, whose nodes cannot be seen")
         from harness.inside.graph import Graph

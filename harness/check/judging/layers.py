@@ -10,6 +10,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,9 @@ from harness.exporters import Artifact
 from harness.inside.calls import NotVisible, ReferenceInside, SubjectInside, ValueStore
 from harness.inside.table import LayerTable, layer_table
 from harness.model.answer import Reference
-from harness.result import Layer, Result
+from harness.result import NO_LAYERS, Layer, Result
 from harness.runtimes import Profiled, Session
+from harness.spec.bundle.entries import PackedModel
 from harness.spec.language.case import Case, FactoryModel, GraphModel, SequentialModel, StoredModel
 from harness.spec.targets import Target
 from harness.transforms._apply import precision_of
@@ -31,9 +33,10 @@ if TYPE_CHECKING:
     from harness.inside.onnx_file import GraphSubject
 
 Array = NDArray[Any]
-LookInside = Callable[[Reference, ValueStore, str | None], ReferenceInside]
+LookInside = Callable[[Reference, ValueStore, str | None, Target], ReferenceInside]
 """As :meth:`harness.check.case_context.CaseContext.reference_inside`."""
 
+STOCHASTIC = "the model is stochastic, so the values of its layers cannot be compared"
 OUTPUTS_HIDE_IT = "the outputs agree, but a layer is wrong by itself"
 NARROW = ("float16", "bfloat16")
 PROFILED_RUNS = 3
@@ -63,15 +66,15 @@ def with_layers(
     if settings.layers is None or not (settings.layers or (result.status == "failed" and is_whole_model(case))):
         return result
     if not settings.layers and settings.timeout is not None and seconds > settings.timeout * TIME_SHARE:
-        return _with_note(result, "no layers: they may take longer than the time limit; use --layers and --timeout")
+        return _with_note(result, f"{NO_LAYERS}they may take longer than the time limit; use --layers and --timeout")
     try:
         table = _table(look_inside, target, artifact, reference, session, passed=result.status == "passed")
     except NotVisible as reason:
-        return _with_note(result, f"no layers: {reason}") if settings.layers else result
+        return _with_note(result, f"{NO_LAYERS}{reason}") if settings.layers else result
     except BaseException as error:
         if not is_from_code_under_test(error):
             raise
-        return _with_note(result, f"no layers: {message_of(error)}")
+        return _with_note(result, f"{NO_LAYERS}{message_of(error)}")
     return with_table(result, table, fails=bool(settings.layers))
 
 
@@ -96,8 +99,11 @@ def with_table(result: Result, table: LayerTable, *, fails: bool) -> Result:
 
 
 def is_whole_model(case: Case) -> bool:
-    """True for a model of several layers: a factory, a ``sequential``, a ``graph``, a model file."""
-    return isinstance(case.model.model, FactoryModel | SequentialModel | GraphModel | StoredModel)
+    """True for a model of several layers: a factory, a ``sequential``, a ``graph``, a model file, one packed so."""
+    model = case.model.model
+    if isinstance(model, PackedModel):
+        return any(export.layers for export in model.entry.exports.values())
+    return isinstance(model, FactoryModel | SequentialModel | GraphModel | StoredModel)
 
 
 def _with_note(result: Result, note: str) -> Result:
@@ -108,20 +114,34 @@ def _table(
     look_inside: LookInside, target: Target, artifact: Artifact, reference: Reference, session: Session, *, passed: bool
 ) -> LayerTable:
     if reference.stochastic:
-        raise NotVisible("the model is stochastic, so the values of its layers cannot be compared")
+        raise NotVisible(STOCHASTIC)
     with tempfile.TemporaryDirectory(prefix="harness-layers-") as folder:
         store = ValueStore(Path(folder))
-        if artifact.format == "onnx":
-            inside, graph_subject = onnx_inside(look_inside, target, artifact, reference, store)
-            subject: SubjectInside = graph_subject
-            judged, name_of = not graph_subject.quantizes, graph_subject.name_of
-        else:
-            inside, name_of = look_inside(reference, store, None), None
-            subject, judged = _program(artifact, inside, session, reference.inputs, store), True
-        table = layer_table(inside, subject, passed=passed, judged=judged)
+        run = partial(session.run, reference.inputs)
+        inside, subject = both_insides(look_inside, target, artifact, reference, run, store)
+        table = layer_table(inside, subject, passed=passed, judged=not subject.quantizes)
+        name_of: Callable[[str], str] | None = getattr(subject, "name_of", None)
         if name_of is not None and isinstance(session, Profiled):
             return _with_runs(table, session, reference.inputs, Path(folder), name_of)
         return table
+
+
+def both_insides(
+    look_inside: LookInside,
+    target: Target,
+    artifact: Artifact,
+    reference: Reference,
+    run: Callable[[], object],
+    store: ValueStore,
+) -> tuple[ReferenceInside, SubjectInside]:
+    """The inside of the reference, and that of the file, which ``run`` runs once on the inputs of ``reference``.
+
+    Raises :class:`NotVisible` if one of them cannot be seen.
+    """
+    if artifact.format == "onnx":
+        return onnx_inside(look_inside, target, artifact, reference, store)
+    inside = look_inside(reference, store, None, target)
+    return inside, _program(artifact, inside, run, store)
 
 
 def onnx_inside(
@@ -133,8 +153,8 @@ def onnx_inside(
 
     precision = precision_of(target)
     graph = Graph(artifact, target, reference.inputs, store)
-    inside = look_inside(reference, store, precision if precision in NARROW else graph.narrow_dtype)
-    return inside, GraphSubject(graph, store, exported=target.exports)
+    inside = look_inside(reference, store, precision if precision in NARROW else graph.narrow_dtype, target)
+    return inside, GraphSubject(graph, store, exported=target.exports, matched=inside.matched)
 
 
 def _with_runs(
@@ -171,10 +191,11 @@ def _with_run(layer: Layer, seconds: Mapping[str, float], providers: Mapping[str
 
 
 def _program(
-    artifact: Artifact, inside: ReferenceInside, session: Session, inputs: Mapping[str, Array], store: ValueStore
+    artifact: Artifact, inside: ReferenceInside, run: Callable[[], object], store: ValueStore
 ) -> SubjectInside:
     if artifact.format not in {"torchscript", "program"}:
         raise NotVisible(f"the inside of a file of the format {artifact.format} cannot be seen")
     from harness.inside.program import ProgramSubject
 
-    return ProgramSubject(lambda: session.run(inputs), getattr(inside, "run_once", None), store)
+    traced = getattr(inside, "traced", None)
+    return ProgramSubject(run, getattr(inside, "run_once", None), store, traced)

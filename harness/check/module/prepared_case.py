@@ -200,7 +200,9 @@ class PreparedCase:
         """``result``: the file was exported from the reference."""
         return result
 
-    def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
+    def reference_inside(
+        self, reference: Reference, store: ValueStore, precision: str | None, _target: Target
+    ) -> ReferenceInside:
         """The calls of the module's layers."""
         tensors = list(tensors_of(reference.inputs).values())
         return TorchReference(self.subject.module, tensors, self.case.seed, store, precision)

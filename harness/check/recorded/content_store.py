@@ -25,6 +25,11 @@ ENTRIES = ".entries"
 """The subfolder for what is not in the manifest yet. It is removed before the bundle is complete."""
 
 
+def layers_of(export: str) -> str:
+    """The name under which the entry of the layers of ``export`` is stored."""
+    return f"{export} layers"
+
+
 class ContentStore:
     """Writes files to the bundle at ``folder``. Several worker processes may write at the same time.
 

@@ -19,6 +19,7 @@ from harness.check.check import check
 from harness.check.judging.example_values import OtherInputs, OtherKind
 from harness.check.judging.judge import Expected, Judge
 from harness.check.judging.lower_precision import ComparedWeights, reference_for
+from harness.check.recorded.packed_layers import NONE_PACKED, PackedInside
 from harness.check.recorded.protobufs import external_data_files, read_tensor
 from harness.check.refusal import control_onnx_artifact
 from harness.check.results import initial_result
@@ -145,9 +146,18 @@ class PackedCase:
         """``result``: the file was exported from the reference."""
         return result
 
-    def reference_inside(self, _reference: Reference, _store: ValueStore, _precision: str | None) -> ReferenceInside:
-        """Not visible: a bundle holds the outputs of the reference alone."""
-        raise NotVisible("a bundle holds the outputs of the reference, not those of its layers")
+    def reference_inside(
+        self, reference: Reference, store: ValueStore, _precision: str | None, target: Target
+    ) -> ReferenceInside:
+        """The packed layers. Raises :class:`NotVisible` if the bundle has none."""
+        layers = self.entry.exports[target.export].layers
+        if not layers:
+            raise NotVisible(NONE_PACKED)
+        pairs = zip(self.references_for(target), layers, strict=True)
+        path = next((path for own, path in pairs if own.at == reference.at or own.inputs is reference.inputs), None)
+        if path is None:
+            raise NotVisible(f"the bundle has the layers at the case's own inputs only, not at {reference.at}")
+        return PackedInside(self._folder, path, store)
 
     def eager_call(self) -> None:
         """None: there is no torch to time."""

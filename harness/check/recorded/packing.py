@@ -21,9 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.check.judging.judge import Expected
+from harness.check.judging.layers import is_whole_model
 from harness.check.judging.lower_precision import reference_precision
 from harness.check.module.prepared_case import PreparedCase
-from harness.check.recorded.content_store import ContentStore
+from harness.check.recorded.content_store import ContentStore, layers_of
+from harness.check.recorded.packing_layers import pack_layers
 from harness.check.recorded.protobufs import external_data_files
 from harness.check.refusal import with_refusal
 from harness.check.results import blame_for_build, with_error
@@ -64,8 +66,13 @@ MAX_RECORDED_ELEMENTS = 2**16
 """Inputs and outputs at a ``bench`` shape are recorded up to this many elements; of larger ones, a sample."""
 
 
-def pack_export(prepared: PreparedCase, target: Target, folder: Path, clock: Clock) -> Result:
-    """Write the export of ``target`` to the bundle at ``folder``. The result says why, if there is no file."""
+def pack_export(
+    prepared: PreparedCase, target: Target, folder: Path, clock: Clock, layer_bytes: int | None = None
+) -> Result:
+    """Write the export of ``target`` to the bundle at ``folder``. The result says why, if there is no file.
+
+    The values of the layers of a whole model may take ``layer_bytes``; None packs no layers.
+    """
     store = ContentStore(folder)
     result = Result(prepared.case.id, str(target), "passed", seconds=clock.seconds, where=str(prepared.case.where))
     try:
@@ -84,6 +91,10 @@ def pack_export(prepared: PreparedCase, target: Target, folder: Path, clock: Clo
     _put_case(store, prepared.case, rounds, _expect_entry(store, expected), replace(result, findings=tuple(findings)))
     has_answer = sample is None and not any(reference.stochastic for reference in references)
     _put_export(store, prepared, target, artifact, prepared.references_for(target) if has_answer else ())
+    if layer_bytes is not None and prepared.case.bench_of is None and is_whole_model(prepared.case):
+        clock.keep(result, before="packing")
+        layers = pack_layers(prepared, target, artifact, store, layer_bytes, clock)
+        store.put_entry(prepared.case.id, layers_of(target.export), {"layers": layers})
     return result
 
 
@@ -165,7 +176,8 @@ def _put_export(
         tolerance=ToleranceEntry.of(tolerance),
         wrong_weights=next((each.message for each in weights.findings if not each.passed), None),
     )
-    store.put_entry(prepared.case.id, target.export, entry.model_dump())
+    # Without the key of the layers, which come later if at all, earlier releases can read the bundle.
+    store.put_entry(prepared.case.id, target.export, entry.model_dump(exclude={"layers"}))
 
 
 def folder_name(case_id: str, export: str) -> str:

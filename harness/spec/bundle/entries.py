@@ -233,7 +233,8 @@ class ExpectEntry(StrictModel):
 class ExportEntry(StrictModel):
     """One exported file and its tolerance; the other fields are those of :class:`harness.exporters.Artifact`.
 
-    ``wrong_weights`` is what is wrong with its quantized weights, which the float weights showed.
+    ``wrong_weights`` is what is wrong with its quantized weights, which the float weights showed. ``layers`` has the
+    file of the layers at each set of inputs (:mod:`harness.check.recorded.packed_layers`), if they are packed.
     """
 
     format: Literal["torchscript", "onnx", "ort"]
@@ -245,6 +246,7 @@ class ExportEntry(StrictModel):
     tracer_warnings: list[str] = Field(default_factory=list)
     tolerance: ToleranceEntry
     wrong_weights: str | None = None
+    layers: list[RelativePath] = Field(default_factory=list)
 
 
 class LocationEntry(StrictModel):
@@ -279,6 +281,12 @@ class CaseEntry(StrictModel):
     not_packed: dict[str, StoredResult]
     bench: list[CaseEntry] = Field(default_factory=list)
 
+    @model_validator(mode="after")
+    def _check_layers(self) -> Self:
+        if any(each.layers and len(each.layers) != len(self.rounds) for each in self.exports.values()):
+            raise invalid_value("an export has the layers of other references", PACK_AGAIN)
+        return self
+
     @classmethod
     def of(cls, case: Case) -> CaseEntry:
         """The entry for ``case`` before anything is built."""
@@ -302,7 +310,8 @@ class CaseEntry(StrictModel):
         yield from self.expect.files()
         for each in self.rounds:
             yield from each.files()
-        yield from (export.path for export in self.exports.values())
+        for export in self.exports.values():
+            yield from (export.path, *export.layers)
 
     def at_every_shape(self) -> Iterator[CaseEntry]:
         """The case at its own shapes, then at those of ``bench``."""

@@ -7,7 +7,7 @@
                                a large size
     torchscript/test_.../      one export of a case, as model.pt
     ort/test_.../              one export of a case in ONNX Runtime's format, as model.ort
-    data/                      every recorded array once, named by its SHA-256
+    data/                      every recorded array once, and the layers of whole models as JSON, named by the SHA-256
 
 The keys of ``manifest.json`` are as follows; :mod:`harness.spec.bundle.entries` describes the entry of one case.
 
