@@ -72,7 +72,7 @@ def test_fused_nodes_and_layers_of_one_name_have_their_layer(tmp_path: Path) -> 
     ends = [helper.make_tensor_value_info(name, 1, None) for name in ("x", "y")]
     onnx.save(helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:])), str(tmp_path / "net.onnx"))
     timed = ("r_nchwc", "/norm/Mul", "/norm_1/Mul", "/norm_2/Mul", "ReorderOutput")
-    times = [NodeTimes(name, "", "", (1.0,)) for name in timed]
+    times = [NodeTimes(name, "", us=(1.0,)) for name in timed]
     called = ["", "conv", "layers.0.norm", "layers.1.norm", "norm"]
     found = with_modules(times, tmp_path / "net.onnx", called)
     assert [each.module for each in found] == ["conv", "layers.0.norm", "layers.1.norm", "norm", ""]

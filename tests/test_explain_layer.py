@@ -176,7 +176,9 @@ def normalized(path: Path, weights: dict[str, np.ndarray]) -> None:
         helper.make_node("Sub", ["X", "mean"], ["centred"]),
         helper.make_node("Mul", ["centred", "centred"], ["squares"]),
         helper.make_node("ReduceMean", ["squares"], ["variance"], axes=[-1]),
-        helper.make_node("Constant", [], ["epsilon"], value=onnx.numpy_helper.from_array(np.float32(1e-2), "own")),
+        helper.make_node(
+            "Constant", [], ["epsilon"], value=onnx.numpy_helper.from_array(np.array(1e-2, np.float32), "own")
+        ),
         helper.make_node("Add", ["variance", "epsilon"], ["padded"]),
         helper.make_node("Sqrt", ["padded"], ["deviation"]),
         helper.make_node("Div", ["centred", "deviation"], ["Y"]),

@@ -186,7 +186,8 @@ def owners(nodes: Sequence[NodeProto], called: Sequence[str]) -> dict[str, str]:
     not called themselves, such as a ``ModuleDict``, so layers of different paths may look like calls of one. Those, and
     scopes that lead nowhere, belong to the calls that fit them in order, if there are as many.
     """
-    found = {first_output(node): path for node in nodes if (path := module_of(node, set(called))) is not None}
+    modules = set(called)
+    found = {first_output(node): path for node in nodes if (path := module_of(node, modules)) is not None}
     traced: dict[str, list[str]] = defaultdict(list)
     for node in nodes:
         if node.name.startswith("/") and all(entry.key != NAME_SCOPES for entry in node.metadata_props):
