@@ -99,7 +99,7 @@ def _cpu() -> Mapping[str, Any]:
         "model": facts.get("model name") or facts.get("hardware") or platform.processor() or platform.machine(),
         "cores": psutil.cpu_count(logical=False),
         "threads": psutil.cpu_count(),
-        "usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count(),
+        "usable": usable_cpus(),
         "features": [name for name in _INSTRUCTION_SETS if name in flags],
         "governor": _first_line(policy / "scaling_governor"),
         "mhz": None if frequency is None else round(frequency.current),
@@ -113,6 +113,11 @@ def cpu_signature() -> str:
     facts = _cpuinfo()
     parts = (platform.machine(), *(facts.get(key, "") for key in ("model name", "hardware", "flags", "features")))
     return " ".join(filter(None, parts))
+
+
+def usable_cpus() -> int:
+    """How many CPUs this process may use: those that it is bound to, or all where the system does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,12 +18,13 @@ from harness.check.settings import Settings
 from harness.engine.bench import bench_cases, with_shapes
 from harness.engine.processes.temporary import folder_becoming, temporary_folder
 from harness.engine.run_checks import run_jobs
-from harness.environment import versions
+from harness.environment import usable_cpus, versions
 from harness.errors import Interrupted, Location, RequestError, UsageError
 from harness.pipeline import ProgressListener
 from harness.plan import Plan, plan
 from harness.registry import plugins
 from harness.result import Result, to_json
+from harness.spec import KNOWN_FAILURES_FILE
 from harness.spec.bundle.entries import CaseEntry
 from harness.spec.bundle.reader import (
     FORMAT,
@@ -35,7 +35,7 @@ from harness.spec.bundle.reader import (
 )
 from harness.spec.discovery import load_specs
 from harness.spec.glob import NameIndex
-from harness.spec.known_failures import KNOWN_FAILURES_FILE, KnownFailure, load_known_failures
+from harness.spec.known_failures import KnownFailure, load_known_failures
 from harness.spec.language.case import Case
 from harness.spec.targets import Target, split_target
 
@@ -120,7 +120,7 @@ def pack(request: PackRequest, watcher: ProgressListener) -> PackSummary:
 
 def _export(request: PackRequest, export_plan: Plan, folder: Path, watcher: ProgressListener) -> list[Result]:
     """Export each case for each of its targets into ``folder``; the results say which exports succeeded."""
-    workers = min(request.workers or len(os.sched_getaffinity(0)), len(export_plan.jobs))
+    workers = min(request.workers or usable_cpus(), len(export_plan.jobs))
     settings = replace(request.settings, latency=False, pack=folder.resolve())
     watcher.begin(export_plan.checks, "exports")
     try:

@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import numpy as np
@@ -175,7 +175,7 @@ def test_several_inputs_go_by_order() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: harness.verify(nn.ReLU(), 3), "int is not a tensor"),  # type: ignore[arg-type]
+        (lambda: harness.verify(nn.ReLU(), 3), "int is neither a tensor nor an array"),  # type: ignore[arg-type]
         (lambda: harness.verify(nn.ReLU(), torch.ones(1), "trase/torch-cpu"), "did you mean trace?"),
         (lambda: harness.verify(nn.ReLU(), torch.ones(1), "file/ort-cpu"), "takes a file"),
         (lambda: harness.verify(nn.ReLU(), torch.ones(1), tolerance="near"), "tolerance: near is not a tolerance"),
@@ -304,6 +304,11 @@ def test_arguments_have_the_names_and_the_defaults_of_options() -> None:
         ({"timeout": 0}, "timeout: a number above 0 is expected, not 0"),
         ({"timeout": float("inf")}, "timeout: a number of at most 1,000,000,000 is expected, not inf"),
         ({"min_effect": "3 %"}, "min_effect: a number of at least 0 is expected, not '3 %'"),
+        ({"jobs": np.int64(0)}, "jobs: a whole number of at least 1 is expected, not"),
+        ({"jobs": np.bool_(True)}, "jobs: a whole number of at least 1 is expected, not"),
+        ({"maxfail": np.float64(2)}, "maxfail: a whole number of at least 1 is expected, not"),
+        ({"timeout": np.float32("nan")}, "timeout: a number above 0 is expected, not"),
+        ({"format": ""}, "format: it names nothing; name one"),
     ],
 )
 def test_an_error_is_about_the_argument(spec: Write, arguments: dict[str, Any], message: str) -> None:
@@ -311,6 +316,30 @@ def test_an_error_is_about_the_argument(spec: Write, arguments: dict[str, Any], 
     with pytest.raises(RequestError, match=re.escape(message)) as raised:
         harness.run(path, **{"targets": SCRIPT, **arguments})
     assert "--" not in str(raised.value)
+
+
+def test_numpy_numbers_are_numbers(spec: Write) -> None:
+    numbers: dict[str, Any] = {
+        "jobs": np.int64(1),
+        "maxfail": np.uint8(3),
+        "memory": np.int64(2**34),
+        "strict_ulp": np.int16(4),
+        "timeout": np.float32(60),
+        "min_effect": np.float64(0.03),
+        "latency": np.bool_(False),
+    }
+    assert harness.run(spec("relu.yaml", RELU), targets=SCRIPT, keywords="signed", **numbers)
+    y = np.ones(2, np.float32)
+    for tolerance in (
+        {"ulp": np.int64(4)},
+        {"rtol": np.float32(1e-3), "atol": 0},
+        {"by_output": {np.int64(0): "exact"}},
+    ):
+        assert harness.compare(y, y, tolerance)
+    dynamic: Any = {"x": {np.int64(0): "N"}}
+    inputs, scalar = np.ones((2, 3), np.float32), cast("Any", np.float32(3))
+    harness.verify(nn.ReLU(), inputs, ORT, dynamic=dynamic, tolerance={"ulp": np.int64(0)}).assert_passed()
+    harness.verify(nn.ReLU(), scalar, SCRIPT).assert_passed()
 
 
 def test_code_is_run_only_with_the_argument_that_allows_it(spec: Write) -> None:
@@ -360,7 +389,7 @@ def test_none_by_position_is_not_passed_as_an_input() -> None:
 
 
 def test_type_checkers_and_the_call_itself_reject_what_is_no_input() -> None:
-    with pytest.raises(UsageError, match="str is not a tensor"):
+    with pytest.raises(UsageError, match="str is neither a tensor nor an array"):
         harness.verify(nn.ReLU(), "x", "trace/torch-cpu")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="x0 is int, not a tensor"):
         harness.verify(nn.ReLU(), [1, 2], "trace/torch-cpu")  # type: ignore[list-item]

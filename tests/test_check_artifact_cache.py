@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from harness.check.cache import artifacts
+from harness.check.cache import artifacts, is_empty
 from harness.check.cache import key as cache_key
-from harness.check.cache.artifacts import ArtifactCache, is_cached, is_empty, open_cache
+from harness.check.cache.artifacts import ArtifactCache, is_cached, open_cache
 from harness.check.cache.disk_space import (
     AMPLE_BYTES,
     PROBE_BYTES,

@@ -37,9 +37,11 @@ def test_diff_lists_a_check_that_got_worse_and_none_where_nothing_changed(
     same = harness("diff", old, old)
     assert same.code == 0
     assert "No regression" in same.out
-    worse = _changed(here, lambda row: row.update(status="failed", stage="compare", symptom="mismatch"))
+    long = "4 of 4 values differ by more than the tolerance; " * 20
+    worse = _changed(here, lambda row: row.update(status="failed", stage="compare", symptom="mismatch", message=long))
     ran = harness("diff", old, worse)
     assert ran.code == 1
+    assert max(map(len, ran.out.splitlines())) < 400, "a long message is cut"
     assert "relu/signed" in "".join(ran.out.split()).replace("\n", "")
     assert harness("diff", worse, old).code == 0, "what got better is no regression"
 

@@ -75,6 +75,28 @@ def test_a_check_is_explained_again_if_anything_changed_that_it_depends_on(
     assert not is_kept("--known-failures", "known.yaml", code=0)
 
 
+def test_the_script_and_the_log_of_an_explanation_are_no_changes(harness: Call, net: Path, here: Path) -> None:
+    words = (*WORDS, "--allow-import", "--private", "-o", "issue.py")
+    descriptor = os.dup(1)
+    kept = []
+    try:
+        for text in ("begun\n", "longer than before\n"):
+            with (here / "log").open(
+                "w", encoding="utf-8"
+            ) as log:  # as the shell does with `harness explain ... > log`
+                log.write(text)
+                log.flush()
+                os.dup2(log.fileno(), 1)
+                kept.append(AGAIN in harness(*words).err)
+        (net.parent / "other.py").write_text("", encoding="utf-8")
+        os.dup2(descriptor, 1)
+        kept.append(AGAIN in harness(*words).err)
+    finally:
+        os.dup2(descriptor, 1)
+        os.close(descriptor)
+    assert kept == [False, True, False], "another file beside them is a change"
+
+
 TARGETS = [parse_target(text) for text in ("trace/torch-cpu", "script/torch-cpu", "onnx-dynamo@18/reference")]
 
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
+import numpy as np
 import onnx
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx_ir import _core as _ir_core
 from torch import nn
 from torch.export import decomp_utils, exported_program
 from torch.onnx._internal.exporter import _decomp, _registration
 
 from harness.exporters import _dynamo_cache, _dynamo_sharing, _speed_ups
+from harness.exporters._files import in_memory_order
 from harness.fixes import translation_table
 from harness.model.build import Subject
+from harness.registry import plugins
 from tests.exporting import export, run_file, subject
 
 pytestmark = pytest.mark.filterwarnings("ignore:::torch", "ignore:::copyreg")
@@ -43,6 +50,7 @@ def private_names() -> list[object]:
         vars(exported_program)["_split_decomp_table_to_cia_and_python_decomp"],
         vars(decomp_utils)["_collect_all_valid_cia_ops"],
         _decomp.create_onnx_friendly_decomposition_table,
+        vars(_ir_core)["_create_np_array_for_byte_representation"],
     ]
 
 
@@ -247,3 +255,64 @@ def test_the_cached_registry_is_never_handed_out_itself() -> None:
         second = _registration.ONNXRegistry.from_torchlib(18)
     assert not any(meta.is_custom for metas in second.functions.values() for meta in metas)
     assert any(meta.is_custom for metas in first.functions.values() for meta in metas)
+
+
+@pytest.mark.parametrize("opset", [18, 20, 23])
+def test_the_registry_of_each_opset_is_torchs_own(opset: int) -> None:
+    def described(registry: Any) -> object:
+        functions = {target: list(map(vars, kept)) for target, kept in registry.functions.items()}
+        return type(registry), registry.opset_version, functions
+
+    _dynamo_cache.clear()
+    stock = described(_registration.ONNXRegistry.from_torchlib(opset))
+    with _dynamo_cache.cached_tables():
+        for other in (25, opset, opset):
+            ours = _registration.ONNXRegistry.from_torchlib(other)
+    assert repr(described(ours)) == repr(stock)
+
+
+def test_an_operator_that_comes_after_the_first_export_is_in_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torchvision's do, which a model imports. Here an operator that torch has was looked for, and not found."""
+    find = _registration._get_overload
+    _dynamo_cache.clear()
+    with monkeypatch.context() as patch, _dynamo_cache.cached_tables():
+        patch.setattr(_registration, "_get_overload", lambda name: None if name == "aten::gelu" else find(name))
+        assert "aten::gelu" not in _registration.ONNXRegistry.from_torchlib(18).functions
+    _dynamo_cache._CACHE.absent |= {"aten::gelu"}
+    with _dynamo_cache.cached_tables():
+        assert "aten::gelu" in _registration.ONNXRegistry.from_torchlib(18).functions
+        assert _dynamo_cache._CACHE.absent.isdisjoint({"aten::gelu"})
+
+
+@given(
+    st.lists(st.integers(0, 3), max_size=2),
+    st.tuples(st.integers(0, 40), st.integers(0, 2100)),
+    st.sampled_from(["f4", "f2", "i1", "c8", ml_dtypes.bfloat16]),
+    st.data(),
+)
+def test_an_array_in_memory_order_has_the_same_elements_whatever_its_strides(
+    outer: list[int], inner: tuple[int, int], dtype: Any, data: st.DataObject
+) -> None:
+    shape = (*outer, *inner)
+    size = np.prod(shape, dtype=int) * np.dtype(dtype).itemsize
+    whole = np.random.default_rng(0).integers(0, 256, size, "u1").view(dtype).reshape(shape)
+    axes = data.draw(st.permutations(range(whole.ndim)))
+    strided = whole.transpose(axes)[..., :: data.draw(st.sampled_from([1, 2, -1]))]
+    ordered = in_memory_order(strided)
+    assert ordered.flags.c_contiguous
+    assert (ordered.dtype, ordered.shape, ordered.tobytes()) == (strided.dtype, strided.shape, strided.tobytes())
+    assert ordered is strided or not strided.flags.c_contiguous
+
+
+def test_transposed_weights_in_a_file_of_their_own_are_written_as_torch_writes_them(tmp_path: Path) -> None:
+    module = nn.Linear(1100, 40, bias=False).eval()
+    stock, ours = tmp_path / "stock" / "m.onnx", tmp_path / "ours" / "m.onnx"
+    for path in (stock, ours):
+        path.parent.mkdir()
+    x = torch.ones(1, 2, 1100)
+    torch.onnx.export(module, (x,), stock, dynamo=True, external_data=True, verbose=False)
+    plugins("exporters")["onnx-dynamo"].export(subject(module, [x]), ours, opset=18, fixes=False, external_data="on")
+    weights = ours.with_name("m.onnx.data").read_bytes()
+    assert weights == stock.with_name("m.onnx.data").read_bytes()
+    written = np.frombuffer(weights, "f4").reshape(1100, 40)
+    assert np.array_equal(written.T, module.weight.detach().numpy())

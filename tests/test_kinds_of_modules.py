@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,9 @@ import harness as api
 from harness.errors import UsageError
 from harness.model.tensors import copy_module
 from harness.model.thresholds import reaching_inputs
+from harness.model.user_modules import find_factory, type_name
 from harness.runtimes._messages import informative_part
+from harness.spec.language.case import FactoryModel
 
 TRACED = "trace/torch-cpu"
 LEGACY = "onnx-torchscript@17/ort-cpu"
@@ -126,6 +129,15 @@ def test_an_answer_without_tensors_is_said_to_be_one() -> None:
         (row,) = api.verify(module(lambda _, x, made=returned: made(x.sum())), torch.randn(3), targets=[LEGACY]).results
         assert (row.status, row.stage, row.blame) == ("error", "build", "spec")
         assert words in (row.message or "")
+
+
+def test_a_class_of_a_file_has_the_name_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("class Out: ...\n\n\ndef made(): return Out()\n", encoding="utf-8")
+    factory = FactoryModel(f"{tmp_path / 'net.py'}:made")
+    assert type_name(type(find_factory(factory)())) == "net.Out"
+    assert type_name(Opaque) == f"{__name__}.Opaque"
+    with pytest.raises(UsageError, match="has no attribute 'zzz'; it defines Out, made"):
+        find_factory(replace(factory, factory=f"{tmp_path / 'net.py'}:zzz"))
 
 
 def test_an_object_beside_tensors_is_noted() -> None:

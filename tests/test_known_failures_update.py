@@ -143,11 +143,13 @@ def test_a_last_line_without_an_end_gets_one_before_more_is_added(harness: Call,
 
 
 def test_a_single_point_is_added_by_its_own_name_and_a_message_as_people_read_it(harness: Call, listed: Path) -> None:
-    alone = replace(result("stays[seed=1]", "error", "export", "unsupported"), message="größer als erlaubt")
+    alone = replace(result("stays[seed=1]", "error", "export", "unsupported"), message="größer als erlaubt; " * 50)
     write_report((alone,))
     harness(*CALL, "--add")
-    assert load_known_failures(listed)[-1].cases == "pool/stays[seed=1]"
+    added = load_known_failures(listed)[-1]
+    assert added.cases == "pool/stays[seed=1]"
     assert "größer als erlaubt" in listed.read_text(encoding="utf-8")
+    assert len(added.reason) < 250, "nobody reads more"
 
 
 def test_a_dry_run_writes_nothing(harness: Call, listed: Path) -> None:

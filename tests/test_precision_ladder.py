@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from harness.precision.chart import Chart, Mark, Series, svg
+from harness.precision.model import ModelQuestion, prepared_model
 from tests.conftest import Call
 from tests.precision_models import even_weights, outlier_weights, write_chain, write_samples
 
@@ -42,6 +43,19 @@ def test_each_precision_of_a_file_is_a_row_with_error_decisions_latency_and_size
     picture = ET.parse(here / "out" / "ladder.svg").getroot()
     titles = [each.text or "" for each in picture.iter("{http://www.w3.org/2000/svg}title")]
     assert sum("on +fp16/ort-cpu: " in title for title in titles) == 1
+
+
+def test_every_sample_counts_once_however_many_there_are(harness: Call, here: Path) -> None:
+    write_chain(here / "net.onnx", even_weights(2))
+    write_samples(here / "samples", 35)
+    words = ("ladder", "net.onnx", "--inputs", "samples", "--targets", "ort-cpu", "-o", "out")
+    for more, count in ((), 35), (("--samples", "20"), 20):
+        ran = harness(*words, *more)
+        assert f"x {count} samples" in ran.err
+        assert rows(here / "out")["ort-cpu"]["measure"]["decisions"]["of"] == 4 * count
+    (here / "prepared").mkdir()
+    model = prepared_model(ModelQuestion("net.onnx", here, inputs=("samples",), samples=34), here / "prepared")
+    assert [sample.name for sample in model.samples] == [f"{number}.npz" for number in range(34)]
 
 
 NET = """

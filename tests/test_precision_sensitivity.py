@@ -91,11 +91,40 @@ def test_a_layer_with_outlier_weights_is_first_and_kept_in_int8(harness: Call, h
     assert [each["choice"] for each in found["front"]][:2] == ["float32", "the list: 1 kept"]
     missed = harness("sensitivity", "net.onnx", "--inputs", "samples", "--to", "int8", "--sqnr", "300", "-o", "out")
     assert (missed.code, "No list short of all 4 layers reaches the target." in missed.out) == (1, True)
+    replaced = "out has a report on net.onnx in int8, SQNR of 25 dB on every sample, which this one replaces; "
+    assert replaced in missed.err
+    left = {path.name for path in (here / "out").iterdir()}
+    assert not left & {"mixed.yaml", "keep.json", "mixed", "float32", "samples"}, "of the earlier list"
     decided = harness("sensitivity", "net.onnx", "--inputs", "samples", "--to", "int8", "--decisions", "1", "-o", "out")
     assert decided.code == 0
+    assert "at_least: 1.0" in (here / "out" / "mixed.yaml").read_text(encoding="utf-8")
+    assert harness("run", "out", "--no-latency", "--targets", "file:mixed/ort-cpu").code == 0
     assert "Decisions: argmax of y over 32 candidates along axis -1." in decided.out
 
 
+PRODUCT = """
+import torch
+from torch import nn
+
+
+class Product(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(32, 32, bias=False)
+
+    def forward(self, x):
+        y = torch.tanh(self.inner(x))
+        return y @ y.T
+
+
+class Words(nn.Module):
+    def __init__(self, tokens):
+        super().__init__()
+        self.words, self.head = nn.Embedding(tokens, 32), nn.Linear(32, 16, bias=False)
+
+    def forward(self, ids):
+        return self.head(self.words(ids))
+"""
 NET = """
 import torch
 from torch import nn
@@ -282,6 +311,28 @@ def test_decisions_nearer_than_the_reference_is_accurate_are_ties() -> None:
     found = measure([float32], [flipped], ["only"], ("y", Decisions()), [float64])
     assert found.decisions is not None
     assert (found.decisions.agree, found.decisions.of, found.decisions.ties) == (0, 1, 1)
+
+
+def test_what_a_transform_does_not_lower_is_named_with_the_reason(harness: Call, here: Path) -> None:
+    (here / "net.py").write_text(PRODUCT, encoding="utf-8")
+    ran = harness("sensitivity", "net.py:Product", "--shape", "x=4,32", "--to", "int8", "--samples", "2", "-o", "out")
+    assert ran.code == 0, ran.err
+    found = {each["operator"]: (each["reason"], len(each["nodes"])) for each in read(here / "out")["not_lowered"]}
+    assert found == {"MatMul": ("no constant weights", 1), "Tanh": ("+int8 does not lower this operator", 1)}
+    assert "Not lowered by +int8, so not in the table:\n  1 MatMul (no constant weights): node_" in ran.out
+    assert "no constant weights" in (here / "out" / "sensitivity.html").read_text(encoding="utf-8")
+
+
+def test_quantized_embeddings_are_a_layer_that_can_be_kept(harness: Call, here: Path) -> None:
+    (here / "net.py").write_text(PRODUCT, encoding="utf-8")
+    np.savez(here / "ids.npz", ids=np.arange(24).reshape(4, 6))
+    words = ("--args", "{tokens: 40}", "--inputs", "ids.npz", "--to", "int8", "--sqnr", "45")
+    ran = harness("sensitivity", "net.py:Words", *words, "-o", "out")
+    found = read(here / "out")
+    assert {each["operators"][0] for each in found["layers"]} == {"Gather", "MatMul"}, ran.err
+    assert "Gather" not in str(found["not_lowered"])
+    (alone,) = (each["alone"]["measure"] for each in found["layers"] if each["operators"][0] == "Gather")
+    assert 20 < alone["sqnr"] < 60, "it costs something by itself"
 
 
 def test_layers_that_share_weights_are_lowered_alone_where_they_can_be(tmp_path: Path) -> None:

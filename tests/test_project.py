@@ -118,6 +118,31 @@ def test_quick_commands_never_import_torch(arguments: list[str]) -> None:
     assert not HEAVY & imported
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["run", "specs/relu.yaml", "--no-cache"], ["pack", "specs/relu.yaml", "-o", "x"], ["compare", "m", "net.py:Net"]],
+)
+def test_the_libraries_of_the_workers_load_while_the_command_loads_its_own(words: list[str], tmp_path: Path) -> None:
+    model = tmp_path / "m.onnx"
+    model.touch()
+    words = [str(model) if word == "m" else word for word in words]
+    program = f"""
+import os, sys
+from harness.engine.processes.fork_server import ForkServer
+
+def stop(server, needed):
+    print(needed, *{{"numpy", "pydantic", "yaml"}} & sys.modules.keys(), flush=True)
+    os._exit(0)
+
+ForkServer.start = stop
+from harness.cli import main
+main({words!r})
+"""
+    done = python("-c", program)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["specs" if words[0] == "compare" else "exports"]
+
+
 # Packaging
 
 

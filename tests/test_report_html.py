@@ -112,6 +112,26 @@ def test_counts_by_target_and_the_environment_stand_there_without_any_script() -
     assert "#status=failed&target=onnx-dynamo%4018%2Fort-cpu" in read.attribute("a", "href")
 
 
+def test_the_page_of_a_comparison_has_its_question_on_top_and_its_facts_in_words() -> None:
+    spec = {"harness": 1, "about": "Is m.onnx still net.py:net?", "cases": [{"name": "m", "weights": "net.pt"}]}
+    machine = {"cpu": {"model": "AMD EPYC", "usable": 1}}
+    read = page(Report(machine, (FAILED,), {"paths": ["m.onnx", "net.py:net"], "compared": spec}))
+    assert read.text.count("Is m.onnx still net.py:net?") == 1
+    for words in ("m.onnx, net.py:net", "compared: weights", "AMD EPYC, 1 CPU"):
+        assert words in read.text
+    assert not re.search("cases 0|1 CPUs", read.text)
+
+
+def test_the_worst_element_is_not_told_again_by_the_evidence() -> None:
+    worst = "y: 3 of 4 values differ by more than the tolerance; worst at [0]: 1, expected 2 (50 % off)"
+    other = "tract gives another answer: 2 of 4 values differ by more than the tolerance; worst at [1]: 7, expected 2"
+    wrong = f"the exported file itself is wrong: {worst}; allowed: 4 x eps"  # a file has a tolerance of its own
+    failed = replace(FAILED, message=f"{worst}; allowed: 3 x eps", evidence=(wrong, other))
+    (check,) = page(report(failed)).checks()
+    short = "the exported file itself is wrong: y: 3 of 4 values differ by more than the tolerance"
+    assert check["evidence"] == [short, other]
+
+
 def test_complaints_and_the_baseline_are_at_the_top() -> None:
     run = {
         "complaints": ["one is wrong", "two is wrong"],

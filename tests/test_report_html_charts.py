@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from harness.report.machines import merge
 from harness.result import Report, Result
-from tests.browser import opened, written
+from tests.browser import PHONE, opened, written
 from tests.report_samples import DIFFERS, FAILED, LATENCY, PASSED
 from tests.report_synthetic import synthetic
 
@@ -263,4 +263,29 @@ def test_layers_with_a_count_are_set_beside_the_whole_model(browser: Browser, tm
         rows = page.locator("#latency table", has_text="sum of the layers").locator("tbody tr")
         expect(rows).to_have_text(
             ["linear330 (75%)", "relu210 (25%)", "sum of the layers-40", "whole-model (the model)-50"]
+        )
+
+
+# What is beside each other has one width and one scale
+
+
+def test_what_is_compared_by_eye_is_drawn_alike(browser: Browser, tmp_path: Path) -> None:
+    address = written(synthetic(40, wrong=0, comparison=False), tmp_path)
+    with opened(browser, address) as shown:
+        widths = shown.locator(".spread thead th").evaluate_all("heads => heads.map((head) => head.offsetWidth)")
+        assert len(widths) > 3
+        assert max(widths[1:]) - min(widths[1:]) <= 1, "a bar stands for the same error in every column"
+        label = "[...one.querySelectorAll('text')].map((text) => [text.textContent, text.getAttribute('y')]).join()"
+        shown.locator(".grown").first.scroll_into_view_if_needed()
+        shown.locator(".grown svg text").first.wait_for()
+        axes = shown.locator(".grown svg[role=group]").evaluate_all(f"charts => charts.map((one) => {label})")
+        assert len(axes) > 1
+        assert len(set(axes)) == 1, "one scale for all cases in view"
+    with opened(browser, address, viewport=PHONE) as shown:
+        tops = "[row.cells[0], row.querySelector('.figure'), row.cells[1]].map((cell) => cell.offsetTop)"
+        timed = shown.locator(".slowest tbody tr:not(.of-case)")
+        rows = timed.evaluate_all(f"rows => rows.map((row) => {tops})")
+        assert rows
+        assert all(abs(name - figure) < 8 and lane > name for name, figure, lane in rows), (
+            "its name, its time, its lane"
         )

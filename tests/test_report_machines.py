@@ -70,7 +70,7 @@ def test_every_report_that_repeats_checks_is_named_at_once() -> None:
     with pytest.raises(SpecError) as caught:
         merge([(Path(f"{number}.json"), Report(HOST, results)) for number, results in enumerate(held)])
     second, third = str(caught.value).splitlines()
-    assert second.startswith("1.json: 1 of its 2 checks were done on the same machine in 0.json too")
+    assert second.startswith("1.json: 1 of its 2 checks was done on the same machine in 0.json too")
     assert third.startswith("2.json: 2 of its 2 checks were done on the same machine in 1.json too")
 
 

@@ -249,6 +249,9 @@ def test_labels_that_do_not_fit_the_decisions_are_named(run: Any, data: Path) ->
     _drop_labels(data)
     (row,) = run("labels: labels.npy", code=1).report["results"]
     assert row["message"].endswith("labels: sample 0.npz has 2 labels and 1 decisions; give one for each")
+    np.save(data / "labels.npy", np.where(np.arange(COUNT) == 20, CLASSES, 0))
+    (row,) = run("labels: labels.npy", code=1).report["results"]
+    assert "sample 20.npz has the label 4, and the candidates are 0 to 3; number them so" in row["message"]
 
 
 def test_a_sample_that_the_model_refuses_is_named(run: Any, data: Path) -> None:
@@ -378,6 +381,23 @@ def test_ties_mean_nothing_for_the_share_of_all_samples() -> None:
         "share": 1.0,
         "interval": [],
     }
+
+
+def test_labels_alone_judge_no_decision() -> None:
+    summary = SampleSummary(Tolerance(Exact()), DataSettings(label_key="label"), Decisions(), judged=False)
+    summary.add(SampleRow(0, "0", agree=1, of=3, correct=(2, 1)))
+    assert (list(summary.problems()), summary.inconclusive) == ([], None)
+    assert (summary.to_json()["decisions"]["agree"], summary.to_json()["accuracy"]["drop"]) == (1, pytest.approx(1 / 3))
+
+
+def test_a_decision_among_nan_means_nothing() -> None:
+    expected = np.array([[0.0, 1.0], [np.nan, 1.0], [1.0, 0.0]])
+    counts = count_decisions(Decisions(), np.array([[0.0, 1.0], [np.nan, 1.0], [np.nan, 0.0]]), expected, None)
+    assert not isinstance(counts, str)
+    assert (counts.agree, counts.ties, counts.of) == (2, 1, 3), "NaN for a number is an argmax that counts"
+    other = count_decisions(Decisions(), expected[::-1], expected, expected)
+    assert not isinstance(other, str)
+    assert (other.agree, other.ties, other.first) == (0, 1, (0,))
 
 
 def test_only_ties_and_one_decision_for_all_are_inconclusive() -> None:

@@ -168,6 +168,34 @@ def test_onnx_runtimes_format_runs_and_a_lower_precision_before_it_is_judged_as_
     assert "in float16" in half
 
 
+def test_transforms_are_composed_where_a_file_can_hold_both(run: Any) -> None:
+    """The sums of an integer product are beyond the range of float16, and its scales below it."""
+    words = ("int8+fp16", "int8+optimized+fp16", "int8-static+fp16", "optimized+fp16+slim")
+    bfloat16 = (f"{EXPORTER}+int8+bf16/reference", f"{EXPORTER}+optimized+bf16/openvino")
+    rows = run(*(f"{EXPORTER}+{word}/ort-cpu" for word in words), *bfloat16)
+    assert {row["status"] for row in rows.values()} == {"passed"}
+    assert "step sizes and a run in bfloat16 predict" in rows[bfloat16[0]]["outputs"][0]["tolerance"]
+
+
+def test_transforms_that_no_file_can_hold_both_of_are_named_with_what_to_write(run: Any) -> None:
+    expected = {
+        "fp16+fp16": "+fp16: the file has float16 values already; +fp16 takes float32 files",
+        "bf16+fp16": "+fp16: the file has bfloat16 values already; +fp16 takes float32 files",
+        "fp16+bf16": "+bf16: the file has float16 values already; +bf16 takes float32 files",
+        "fp16+int8": "+int8: the file has float16 values already; write +int8 before what lowers it",
+        "bf16+int8-static": "+int8-static: the file has bfloat16 values already; write +int8-static before",
+        "bf16+int4": "+int4: the file has bfloat16 values already; write +int4 before what lowers it",
+        "int8+int8": "+int8: the file is quantized already (DynamicQuantizeLinear); apply one quantizer",
+        "int8-static+int8": "+int8: the file is quantized already (DequantizeLinear); apply one quantizer",
+        "bf16+optimized": "; it is optimized on a CPU, which has no kernel for it: write +optimized before +bf16",
+    }
+    rows = run(*(f"{EXPORTER}+{words}/ort-cpu" for words in expected), code=1)
+    for (words, message), row in zip(expected.items(), rows.values(), strict=True):
+        assert (row["status"], row["stage"], row["symptom"]) == ("error", "export", "unsupported"), words
+        assert message in row["message"]
+        assert row["message"].startswith(f"+{words.split('+')[-1]}")
+
+
 @pytest.mark.parametrize("runtime", ["reference", "openvino"])
 def test_bfloat16_is_held_to_eager_torch_in_bfloat16(run: Any, runtime: str) -> None:
     (row,) = run(f"{EXPORTER}+bf16/{runtime}").values()
@@ -178,7 +206,7 @@ def test_bfloat16_is_held_to_eager_torch_in_bfloat16(run: Any, runtime: str) -> 
 def test_missing_kernels_in_bfloat16_are_the_runtimes_limit_and_nobodys_fault(run: Any) -> None:
     (row,) = run(f"{EXPORTER}+bf16/ort-cpu", code=1).values()
     assert (row["stage"], row["symptom"], row["blame"]) == ("load", "unsupported", None)
-    assert row["message"].endswith("; ort-cpu loads the file in float32, so it has no kernel for it in bfloat16")
+    assert row["message"].endswith("; ort-cpu loads the file without +bf16, so it has no kernel for it in bfloat16")
 
 
 def test_bfloat16_values_are_rounded_once_from_float32(tmp_path: Path) -> None:

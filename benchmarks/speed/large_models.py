@@ -71,6 +71,7 @@ def compared(net: Net, folder: Path) -> tuple[Cost, Cost]:
 
 def _cost(arguments: Sequence[str], folder: Path) -> Cost:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
     began, peak = time.perf_counter(), 0.0
     with (folder / "output.txt").open("wb") as output:
         process = subprocess.Popen(

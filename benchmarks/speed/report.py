@@ -40,6 +40,8 @@ and times are longer than on an idle machine; ratios of alternating runs are aff
   up to ten times as long to create new ones.
 - **A second run** finds every exported file in the cache, and loads, runs and compares all of them again.
 - **The time per case** leaves out the start and the first ten cases, which load what is needed at the first use.
+- **Large models** run beside [`benchmarks/speed/large_models.py`](../benchmarks/speed/large_models.py). Both sides keep
+  Python's bytecode, as installed packages do.
 
 Made by `python -m benchmarks.performance`.
 

@@ -7,7 +7,10 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from numbers import Integral, Real
 from typing import Any
+
+import numpy as np
 
 from harness.check.settings import LARGEST
 from harness.errors import RequestError, RuntimeMissing, SpecError, UsageError
@@ -27,19 +30,41 @@ def with_current_names(given: Mapping[str, Any], names: Mapping[str, str]) -> di
     return {names[old]: value for old, value in given.items()}
 
 
-def require_numbers(least: int, *, whole: bool = False, above: bool = False, **arguments: object) -> None:
-    """Raise :class:`UsageError` for the first of ``arguments`` that is neither None nor a number in its range.
+def whole_numbers(least: int, **arguments: object) -> tuple[int | None, ...]:
+    """The ``arguments`` as Python's own integers, in their order; None stays None.
 
-    With ``above``, ``least`` itself is out of range.
+    Raises :class:`UsageError` for the first that is neither None nor an integer of at least ``least``.
     """
     for name, value in arguments.items():
-        is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        if value is None or (is_number and (value > least or (value == least and not above))):  # type: ignore[operator]
-            if isinstance(value, int | float) and not whole and value > LARGEST:
-                raise UsageError(f"{name}: a number of at most {LARGEST:,.0f} is expected, not {value}")
-            continue
-        what = "a whole number" if whole else "a number"
-        raise UsageError(f"{name}: {what} {'above' if above else 'of at least'} {least} is expected, not {value!r}")
+        if value is not None and not (_is_number(value, Integral) and value >= least):  # type: ignore[operator]
+            raise UsageError(f"{name}: a whole number of at least {least} is expected, not {value!r}")
+    return tuple(None if value is None else int(value) for value in arguments.values())  # type: ignore[call-overload]
+
+
+def number(name: str, value: object, least: float, *, above: bool = False) -> float:
+    """``value`` as a Python number. ``above`` excludes ``least``.
+
+    Raises :class:`UsageError` if it is no number in the range.
+    """
+    if not _is_number(value, Real) or not (value > least or (value == least and not above)):  # type: ignore[operator]
+        raise UsageError(f"{name}: a number {'above' if above else 'of at least'} {least} is expected, not {value!r}")
+    if value > LARGEST:  # type: ignore[operator]
+        raise UsageError(f"{name}: a number of at most {LARGEST:,.0f} is expected, not {value}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _is_number(value: object, kind: type[Real | Integral]) -> bool:
+    """Whether ``value`` is a number of that kind; NumPy's are, a truth value is not."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def plain(value: Any) -> Any:
+    """``value`` with Python's own numbers in place of NumPy's, in mappings and lists too."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {plain(key): plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 @contextmanager

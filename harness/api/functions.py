@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import PydanticCustomError
 
-from harness.api.arguments import errors_about_arguments, require_numbers
+from harness.api.arguments import errors_about_arguments, number, plain, whole_numbers
 from harness.check.settings import Settings, cache_folder, with_time_limit
 from harness.compare.calibrated import plain_rule
 from harness.compare.verdict import compare as compare_outputs
@@ -168,11 +168,11 @@ def run(
     maxfail: int | None,
 ) -> Ran:
     """See :func:`harness.api.run`. Raises ``KeyboardInterrupt`` if the run was interrupted."""
-    require_numbers(1, whole=True, jobs=jobs, maxfail=maxfail, memory=memory)
-    require_numbers(0, whole=True, strict_ulp=strict_ulp)
-    require_numbers(0, min_effect=min_effect)
-    if timeout != "by size":
-        require_numbers(0, above=True, timeout=timeout)
+    jobs, maxfail, memory = whole_numbers(1, jobs=jobs, maxfail=maxfail, memory=memory)
+    (strict_ulp,) = whole_numbers(0, strict_ulp=strict_ulp)
+    min_effect = number("min_effect", min_effect, 0)
+    if timeout is not None and timeout != "by size":
+        timeout = number("timeout", timeout, 0, above=True)
     settings = Settings(
         timeout=None,
         memory=memory,
@@ -202,6 +202,8 @@ def run(
             maxfail=maxfail,
             settings=settings,
         )
+        if not request.formats:
+            raise UsageError("format: it names nothing; name one, or leave the argument out")
         chosen_formats(request.formats)
         outcome = _run(request, report_dir)
     report = outcome.report
@@ -237,7 +239,7 @@ def _as_tuple(words: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
 
 def _words(lists: str | Sequence[str]) -> tuple[str, ...]:
     """The words of one comma-separated list or several."""
-    return tuple(word.strip() for each in _as_tuple(lists) for word in each.split(","))
+    return tuple(word.strip() for each in _as_tuple(lists) for word in each.split(",") if word.strip())
 
 
 # harness.verify
@@ -261,7 +263,7 @@ def verify(
     with errors_about_arguments():
         selected = _targets(targets)
         check_opsets(selected)
-    results = check_module(module, [inputs, *also], selected, unscaled(tolerance), dynamic or {}, layers=layers)
+    results = check_module(module, [inputs, *also], selected, unscaled(tolerance), plain(dynamic or {}), layers=layers)
     return Verified(tuple(final_result(result, (), strict=strict) for result in results))
 
 
@@ -284,7 +286,7 @@ def unscaled(value: Any) -> CaseTolerance:
     if value is None:
         return CaseTolerance()
     try:
-        tolerance = parse_tolerance(value)
+        tolerance = parse_tolerance(plain(value))
     except PydanticCustomError as error:
         raise UsageError(f"tolerance: {error.message()}") from None
     if tolerance.has(Scaled):

@@ -14,7 +14,7 @@ from harness.check.case_context import CaseContext
 from harness.check.judging.example_values import KeptValue, find_kept_value, kept_value, stopped_at_others
 from harness.check.judging.judge import Answer, Verdict, have_same_form, meets_expectations, run_twice
 from harness.check.judging.layers import with_layers
-from harness.check.judging.lower_precision import reference_for, reference_precision
+from harness.check.judging.lower_precision import half_precision_of, reference_for, reference_precision
 from harness.check.judging.steps import ERRORS_ADD_UP, departure, run_in_a_row, run_on_own_state
 from harness.check.refusal import check_refusal
 from harness.check.results import (
@@ -339,12 +339,12 @@ def _with_stop(result: Result, stop: StageStopped, prepared: CaseContext, target
 
 
 def _missing_precision(prepared: CaseContext, target: Target) -> str | None:
-    """That the runtime lacks kernels in a lower precision, if it loads the file before the transforms; else None."""
-    precision = reference_precision(target)
-    if precision is None:
+    """That the runtime lacks kernels in half precision, if it loads the file before that transform; else None."""
+    half = half_precision_of(target)
+    if half is None:
         return None
     try:
-        plugins("runtimes")[target.runtime].load(prepared.artifact(target.untransformed), target.options).close()
+        plugins("runtimes")[target.runtime].load(prepared.artifact(half.before), target.options).close()
     except Exception:  # noqa: BLE001 - it does not run the model at all, so the precision is not the cause
         return None
-    return f"{target.runtime} loads the file in float32, so it has no kernel for it in {precision}"
+    return f"{target.runtime} loads the file without +{half.word}, so it has no kernel for it in {half.precision}"

@@ -144,7 +144,8 @@ def with_verdict(
         why = f"nothing was compared: {verdict.unrepeatable}; say under `expect` what must hold"
         problems = [why if verdict.unrepeatable else NOTHING_COMPARED]
     if not problems:
-        return _with_reason(result, _constant_outputs(case, verdict.compared))
+        known = any(output.inconclusive for output in result.outputs)
+        return result if known else _with_reason(result, _constant_outputs(case, verdict.compared))
     failed = with_mismatch(result, problems)
     first = next((comparison for comparison in comparisons if not comparison.passed), None)
     if first is not None and is_second_call(first.at):

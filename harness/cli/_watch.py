@@ -21,11 +21,11 @@ from harness.errors import HarnessError, SpecError, one_line
 from harness.pipeline import Outcome, Request
 from harness.pipeline import run as run_pipeline
 from harness.report.terminal import Progress
-from harness.spec.discovery import Specs, has_specs, load_specs
+from harness.spec import KNOWN_FAILURES_FILE, TARGETS_FILE, has_specs
+from harness.spec.discovery import Specs, load_specs
 from harness.spec.glob import path_and_case
-from harness.spec.known_failures import KNOWN_FAILURES_FILE
 from harness.spec.language.case import Case, FactoryModel, StoredModel
-from harness.spec.targets.sets import TARGETS_FILE
+from harness.spec.quoting import count_of
 
 PAUSE_S = 0.02
 SHARE_OF_TIME = 0.1
@@ -47,7 +47,7 @@ class Change:
 
 def watch(request: Request, show: Show) -> int:
     """Run the checks of ``request`` now and after each change of their files, until a signal ends it."""
-    start_server(torch=has_specs(request.paths))
+    start_server(torch=has_specs(path_and_case(path)[0] for path in request.paths))
     with temporary_folder() as folder, closing(Workers(folder, KEPT_WORKERS)) as workers:
         return _watch(replace(request, kept=workers), show)
 
@@ -73,7 +73,7 @@ def _watch(request: Request, show: Show) -> int:
                 return outcome.exit_code
         first = False
         took = time.perf_counter() - began
-        echo(f"{took:.2f} s; watching {len(watched.states):,} files, Ctrl-C ends", error=True)
+        echo(f"{took:.2f} s; watching {count_of(len(watched.states), 'file')}, Ctrl-C ends", error=True)
         change = watched.next_change()
 
 

@@ -66,7 +66,7 @@ GIVE_FINITE = "give inputs for which the outputs are numbers: --inputs FILE"
 )
 @click.option("--steps", type=WholeNumber(2, 1000), metavar="N", help="Steps with --loop. [default: 4]")
 @click.option("--layers", is_flag=True, help="Compare every layer inside too; a wrong layer fails its check.")
-@click.option("--save-spec", type=FOLDER, metavar="FILE", help="Write the spec that asks the same.")
+@click.option("--save-spec", type=FOLDER, metavar="FILE", help="Write a spec of this comparison, for harness run.")
 @REPORT_DIR
 @timeout_option("Seconds per check.")
 def compare(subject: str, reference: str, **options: Any) -> int:
@@ -77,6 +77,7 @@ def compare(subject: str, reference: str, **options: Any) -> int:
 
     Without --inputs, inputs are drawn in the declared shapes and dtypes.
     """
+    _start_loading(subject, reference)
     from harness.check.settings import Settings, cache_folder, with_time_limit
     from harness.pipeline import Request
     from harness.pipeline import run as run_pipeline
@@ -126,6 +127,17 @@ def compare(subject: str, reference: str, **options: Any) -> int:
         echo(line)
     echo(f"Written: {', '.join(map(str, [*([saved] if saved else []), *outcome.files]))}")
     return _exit_code(outcome.exit_code, compared=anything_compared(outcome.report))
+
+
+def _start_loading(subject: str, reference: str) -> None:
+    """Let the fork server load the libraries while this process loads its own; the names show which are needed."""
+    from importlib.util import find_spec
+
+    from harness.engine.processes.fork_server import start_server
+
+    torch = not _are_onnx(subject, reference)
+    if Path(subject).is_file() and (not torch or find_spec("torch") is not None):
+        start_server(torch=torch, exporting=False)
 
 
 def _exit_code(code: int, *, compared: bool) -> int:
@@ -207,9 +219,12 @@ def _require_torch(question: Question) -> None:
 
 def _needs_torch(question: Question) -> bool:
     """True if a side is a callable, or a file that only torch loads."""
-    sides = (question.subject, question.reference)
-    onnx_alone = all(name.lower().endswith((".onnx", ".ort")) for name in sides)
-    return not onnx_alone or any(file.needs_torch for file in _files(question))
+    return not _are_onnx(question.subject, question.reference) or any(file.needs_torch for file in _files(question))
+
+
+def _are_onnx(*names: str) -> bool:
+    """True if all ``names`` are those of files that need no torch, unless their content shows otherwise."""
+    return all(name.lower().endswith((".onnx", ".ort")) for name in names)
 
 
 def _runs_code(question: Question) -> bool:

@@ -48,7 +48,7 @@ def doctor(*, everything: bool) -> int:
             rows.append((name, available.state, available.missing or available.detail, available.install or ""))
     rows.sort(key=lambda row: (STATES.index(row[1]), row[0]))
     width = _text_column_width(rows)
-    headers = ("runtime", "", "details", "install with")
+    headers = ("runtime", "status", "details", "install with")
     echo(tabulate(rows, headers=headers, maxcolwidths=[None, None, width, width], disable_numparse=True))
     if elsewhere:
         echo("\n" + _wrapped(f"For other machines, listed by --all: {', '.join(elsewhere)}"))

@@ -90,12 +90,14 @@ def explain(
 
     CASE is an id, or a part that only one id contains. PATH is specs/ by default. With --last or a number, the report
     knows the case, its target and its specs. What was found out is kept, and shown again as long as nothing that it
-    depends on has changed. Exits 0 if the check is as expected
-    (it passes, or its failure is known), else 1; 3 if the runtime is not available on this machine.
+    depends on has changed.
+
+    Exits 0 if the check is as expected (it passes, or its failure is known), else 1; 3 if the runtime is not
+    available on this machine.
     """
     from harness.explain.explanation import FAILING, NOT_SHRUNK, Explainer
     from harness.explain.failing_nodes import FailingNodes
-    from harness.explain.kept import keep, kept_explanation, key_of
+    from harness.explain.kept import keep, kept_explanation, key_of, own_files
     from harness.explain.targets import choose_case, choose_target
     from harness.explain.text import explanation_lines, private_lines
     from harness.gate import final_result
@@ -117,7 +119,7 @@ def explain(
     known = _known_failures(specs, known_failures)
     listed = [entry for entry in known if entry.matches(selected.id, str(selected_target))]
     key = key_of(selected, selected_target, (listed, str(path.absolute()), budget, timeout, layers, private))
-    if not no_cache and (kept := kept_explanation(key, nodes)) is not None:
+    if not no_cache and (kept := kept_explanation(key, nodes, own_files(path))) is not None:
         if kept.script is not None:
             _write(path, kept.script)
         echo(f"as explained on {kept.when}, since nothing has changed; --no-cache explains it again", error=True)
@@ -142,7 +144,17 @@ def explain(
     code = 0 if result.status in {"passed", "known"} else 1
     if not no_cache and explanation.result.status in FAILING and explanation.result.symptom not in NOT_SHRUNK:
         written = nodes if isinstance(explanation.nodes, FailingNodes) else None
-        keep(key, selected, lines, script, code, opened=opened, nodes_folder=written, began=began)
+        keep(
+            key,
+            selected,
+            lines,
+            script,
+            code,
+            opened=opened,
+            nodes_folder=written,
+            began=began,
+            written=own_files(path),
+        )
     return code
 
 

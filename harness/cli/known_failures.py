@@ -51,7 +51,8 @@ def update(report: Path, *, file: Path | None, add: bool, dry_run: bool) -> int:
     failure is not listed, or a new entry needs its reason.
     """
     from harness.report.json_report import read_report
-    from harness.spec.known_failures import KNOWN_FAILURES_FILE, load_known_failures
+    from harness.spec import KNOWN_FAILURES_FILE
+    from harness.spec.known_failures import load_known_failures
     from harness.spec.known_failures.update import plan_update, updated_list
 
     parsed = read_report(report)

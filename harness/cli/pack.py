@@ -71,16 +71,17 @@ SHOWN = 10
 @ALLOW_IMPORT
 def pack(paths: tuple[str, ...], out: Path, **options: Any) -> int:
     """Export every case, and put the files and all reference values into DIR, for a machine without torch."""
-    from harness.check.settings import LAYER_BYTES, Settings, cache_folder, with_time_limit
+    if options["layers_limit"] is not None and not options["layers"]:
+        raise UsageError("--layers-limit: no layers are packed; add --layers")
     from harness.engine.processes.fork_server import start_server
+
+    start_server(torch=True)  # it loads while this process does
+    from harness.check.settings import LAYER_BYTES, Settings, cache_folder, with_time_limit
     from harness.packing import PackRequest
     from harness.packing import pack as write_bundle
     from harness.report.terminal import Progress
     from harness.report.wording import stage_and_symptom
 
-    if options["layers_limit"] is not None and not options["layers"]:
-        raise UsageError("--layers-limit: no layers are packed; add --layers")
-    start_server(torch=True)
     settings = Settings(
         cache=None if options["no_cache"] else cache_folder(),
         pack_layers=(options["layers_limit"] or LAYER_BYTES) if options["layers"] else None,

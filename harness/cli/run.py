@@ -228,14 +228,16 @@ def _formats(options: Mapping[str, Any]) -> tuple[str, ...]:
 def _start_loading(paths: tuple[str, ...], cache: Path | None) -> None:
     """Let the fork server load the libraries of the checks while this process still loads its own and reads the specs.
 
-    If the cache has exports, the engine decides later which libraries are needed: it may be fewer.
+    If the cache has exports, the engine decides later which libraries are needed: it may be fewer. What is imported
+    here is little: the server loads for several seconds, and waits for everything that comes before it.
     """
-    from harness.check.cache.artifacts import is_empty
+    from harness.check.cache import is_empty
     from harness.engine.processes.fork_server import start_server
-    from harness.spec.discovery import has_specs
+    from harness.spec import has_specs
+    from harness.spec.glob import path_and_case
 
     if is_empty(cache):
-        start_server(torch=has_specs(paths))
+        start_server(torch=has_specs(path_and_case(path)[0] for path in paths))
 
 
 def _cluster(options: Mapping[str, Any]) -> Cluster | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,7 @@ def check(paths: tuple[str, ...], *, any_yaml: bool, allow_import: bool) -> int:
     """Validate specs, targets and known failures. Answers at once; torch is loaded for weights from files alone."""
     from harness.errors import SpecError
     from harness.spec.discovery import known_failures_for, load_specs
+    from harness.spec.quoting import count_of
 
     problems: list[Problem] = []
     lines = []
@@ -63,9 +64,9 @@ def check(paths: tuple[str, ...], *, any_yaml: bool, allow_import: bool) -> int:
         except SpecError as error:
             problems += error.problems
             continue
-        cases, files = _count(specs.cases, "case"), _count(specs.files, "file")
-        counted = f"{cases} in {files}, {_count(specs.target_sets.all, 'target')}"
-        lines.append(f"{counted}, {_count(known, 'known failure')}: all valid")
+        cases, files = count_of(len(specs.cases), "case"), count_of(len(specs.files), "file")
+        counted = f"{cases} in {files}, {count_of(len(specs.target_sets.all), 'target')}"
+        lines.append(f"{counted}, {count_of(len(known), 'known failure')}: all valid")
     if problems:
         raise SpecError(problems)
     echo("\n".join(lines) or "no specs among these files")
@@ -81,10 +82,8 @@ def _require_fitting_weights(cases: Sequence[Case]) -> None:
 
 def _groups(paths: Sequence[str]) -> list[tuple[str, ...]]:
     """The specs among ``paths`` by the folder of their targets; the whole folder for a list that belongs to it."""
-    from harness.spec import is_spec_file
+    from harness.spec import KNOWN_FAILURES_FILE, TARGETS_FILE, is_spec_file
     from harness.spec.discovery import spec_folder
-    from harness.spec.known_failures import KNOWN_FAILURES_FILE
-    from harness.spec.targets.sets import TARGETS_FILE
 
     lists = {TARGETS_FILE, KNOWN_FAILURES_FILE}
     groups: dict[str, list[str]] = {}
@@ -98,11 +97,6 @@ def _groups(paths: Sequence[str]) -> list[tuple[str, ...]]:
         elif is_spec_file(path):
             groups.setdefault(os.path.realpath(spec_folder(path).root or ""), []).append(str(path))
     return [tuple(group) for group in groups.values()]
-
-
-def _count(items: Sized | int, noun: str) -> str:
-    number = items if isinstance(items, int) else len(items)
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 @click.command("list", epilog=LIST_EXAMPLES, short_help="List the cases and the targets of a run.")
@@ -125,6 +119,7 @@ def list_(
     from harness.exporters._onnx import require_existing_opsets
     from harness.plan import plan
     from harness.spec.discovery import load_specs
+    from harness.spec.quoting import count_of
     from harness.spec.targets.sets import DEFAULT_SET
 
     specs = load_specs(paths, allow_import=allow_import)
@@ -142,11 +137,11 @@ def list_(
         )
         return 0
     for case, _ in planned.jobs:
-        samples = f"({_count(case.samples, 'further sample')})" if case.samples else ""
+        samples = f"({count_of(len(case.samples), 'further sample')})" if case.samples else ""
         echo("  ".join(filter(None, (case.id, case.about, samples))))
     echo("\n" + "\n".join(f"{target}" for target in selected))
-    cases, columns = _count(planned.jobs, "case"), _count(selected, "target")
-    echo(f"\n{cases} x {columns} = {_count(planned.checks, 'check')}")
+    cases, columns = count_of(len(planned.jobs), "case"), count_of(len(selected), "target")
+    echo(f"\n{cases} x {columns} = {count_of(planned.checks, 'check')}")
     return 0
 
 

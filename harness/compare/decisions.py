@@ -1,7 +1,8 @@
 """Decisions: what an output is used for, such as the class with the largest score, compared with the reference's.
 
 A decision that differs is a tie if float64 says that the reference could have decided either way: the two candidates
-are no farther apart than the reference's own largest error. Ties are counted apart and mean nothing.
+are no farther apart than the reference's own largest error. Ties are counted apart and mean nothing. So are decisions
+that the reference makes among NaN.
 
 :func:`judge_whole_output` has the rules about an output as a whole: decisions, SQNR and cosine. No single value passes
 or fails under them.
@@ -101,10 +102,10 @@ def count_decisions(
     own_error = own_error if float64 is None else _largest(np.abs(expected.astype(np.float64) - float64))
     chosen, other = decide(rule, expected), decide(rule, actual)
     gap, margin = _gap(rule, exact, chosen, other), _margin(rule, exact)
-    differs = chosen != other
-    ties = differs & (gap <= own_error) & (rule.by != "value")
+    differs, undecided = chosen != other, _undecided(rule, expected)
+    ties = undecided | (differs & (gap <= own_error) & (rule.by != "value"))
     wrong = differs & ~ties
-    agree, of, tied = int(np.count_nonzero(~differs)), differs.size, int(np.count_nonzero(ties))
+    agree, of, tied = int(np.count_nonzero(~differs & ~ties)), differs.size, int(np.count_nonzero(ties))
     low, high = wilson_interval(agree, of - tied)
     first = tuple(int(i) for i in np.unravel_index(int(wrong.argmax()), wrong.shape)) if wrong.any() else None
     counts = np.unique(chosen, return_counts=True)[1]
@@ -138,6 +139,12 @@ def decide(rule: Decisions, values: Array) -> Array:
 def _comparable(values: Array) -> Array:
     """``values`` in a dtype that NumPy can order; integers stay what they are."""
     return values if values.dtype.kind in "biu" else values.astype(np.float64)
+
+
+def _undecided(rule: Decisions, expected: Array) -> Array:
+    """The decisions that the reference makes among NaN: whether another one is the same means nothing."""
+    missing = np.isnan(_comparable(expected)) if expected.dtype.kind not in "biuO" else np.zeros(expected.shape, bool)
+    return np.asarray(missing.any(axis=rule.axis) if rule.by in {"argmax", "argmin"} else missing)
 
 
 def _gap(rule: Decisions, exact: Array, chosen: Array, other: Array) -> Array:

@@ -24,6 +24,7 @@ from harness.engine.local import LocalEngine
 from harness.engine.processes.limits import require_files, require_semaphores
 from harness.engine.processes.temporary import temporary_folder
 from harness.engine.worker_slot import Workers
+from harness.environment import usable_cpus
 from harness.errors import UsageError, interrupting_signal
 from harness.result import Result
 from harness.spec.language.case import Case
@@ -96,7 +97,7 @@ def run_jobs(
     another run uses the folder.
     """
     state = RunState()
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or usable_cpus()
     jobs: list[Job] = []
     journal: Path | None = None
     _open_cache(settings.cache)

@@ -15,7 +15,7 @@ import os
 import sys
 import sysconfig
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -32,6 +32,9 @@ FOLDER = "explained"
 OPENED = "opened-folders"
 SYSTEM_FOLDERS = ("/proc", "/sys", "/dev", "/etc", "/lib", "/usr/lib", "/usr/share")
 MAX_PATH = 4096
+
+FileId = tuple[int, int]
+"""The device and the inode of a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +59,15 @@ def key_of(case: Case, target: Target, options: Sequence[object]) -> str:
     return hashlib.sha256(f"{question!r}\n{_environment()}".encode()).hexdigest()
 
 
-def kept_explanation(key: str, nodes_folder: Path) -> KeptExplanation | None:
-    """The explanation that is kept under ``key``; None if there is none, or something that it depends on changed."""
+def kept_explanation(key: str, nodes_folder: Path, written: Collection[FileId] = ()) -> KeptExplanation | None:
+    """The explanation that is kept under ``key``; None if there is none, or something that it depends on changed.
+
+    The files ``written`` by the explanation (:func:`own_files`) do not count.
+    """
     try:
         raw = json.loads(_path(key).read_bytes())
         kept = KeptExplanation(**{**raw, "lines": tuple(raw["lines"])})
-        valid = all(folder_digest(Path(folder)) == digest for folder, digest in kept.depends_on.items())
+        valid = all(folder_digest(Path(folder), written) == digest for folder, digest in kept.depends_on.items())
         return kept if valid and kept.nodes == _contents(nodes_folder, kept.nodes) else None
     except (OSError, ValueError, TypeError, KeyError):
         return None  # nothing is kept, or it is damaged: the check is explained again
@@ -77,23 +83,24 @@ def keep(
     opened: Iterable[str],
     nodes_folder: Path | None,
     began: float,
+    written: Collection[FileId] = (),
 ) -> None:
     """Keep an explanation that ``began`` at that time. ``opened`` are the folders that its processes read from.
 
-    A file that was written since then may have been read before that or after it: then nothing is kept. Nor is
-    anything if the cache cannot be written.
+    A file that was written since then, other than those ``written`` by the explanation itself, may have been read
+    before that or after it: then nothing is kept. Nor is anything if the cache cannot be written.
     """
     folders = {*opened, *_folders_of(case)}
     if isinstance(case.model.model, FactoryModel):
         folders |= _folders_with_modules()
-    if any(_last_change(Path(folder)) >= began for folder in folders):
+    if any(_last_change(Path(folder), written) >= began for folder in folders):
         return
     kept = {
         "when": time.strftime("%Y-%m-%d %H:%M"),
         "lines": list(lines),
         "script": script,
         "code": code,
-        "depends_on": {folder: folder_digest(Path(folder)) for folder in sorted(folders)},
+        "depends_on": {folder: folder_digest(Path(folder), written) for folder in sorted(folders)},
         "nodes": "" if nodes_folder is None else _contents(nodes_folder, "files"),
     }
     path = _path(key)
@@ -104,9 +111,21 @@ def keep(
         draft.replace(path)
 
 
-def folder_digest(folder: Path) -> str:
+def own_files(script: Path) -> frozenset[FileId]:
+    """The files that an explanation writes itself: its ``script``, and what its output is redirected to."""
+    return frozenset(_ids(script, 1, 2))
+
+
+def _ids(*files: Path | int) -> Iterator[FileId]:
+    for file in files:
+        with suppress(OSError):
+            status = os.stat(file)  # noqa: PTH116 - a Path is no file descriptor
+            yield status.st_dev, status.st_ino
+
+
+def folder_digest(folder: Path, without: Collection[FileId] = ()) -> str:
     """A digest of the names, sizes and last changes of the files in ``folder``, without those in folders below it."""
-    return hashlib.sha256(repr(sorted(_files(folder))).encode()).hexdigest()
+    return hashlib.sha256(repr(sorted(_files(folder, without))).encode()).hexdigest()
 
 
 # What an explanation reads
@@ -176,17 +195,16 @@ def _ignored(*more: Path) -> tuple[str, ...]:
     return tuple(f"{each}{os.sep}" for each in {*SYSTEM_FOLDERS, *_of_python(), *_site_packages(), *of_harness})
 
 
-def _files(folder: Path) -> Iterator[tuple[str, int, int]]:
+def _files(folder: Path, without: Collection[FileId]) -> Iterator[tuple[str, int, int]]:
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_file():
-                status = entry.stat()
+            if entry.is_file() and ((status := entry.stat()).st_dev, status.st_ino) not in without:
                 # A copy can keep the modification time of its original, but not the time of the inode's last change.
                 yield entry.name, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _last_change(folder: Path) -> float:
-    return max((time_ns / 1e9 for _, _, time_ns in _files(folder)), default=0.0)
+def _last_change(folder: Path, without: Collection[FileId]) -> float:
+    return max((time_ns / 1e9 for _, _, time_ns in _files(folder, without)), default=0.0)
 
 
 def _contents(folder: Path, kept: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 
 import psutil
 
+from harness.environment import usable_cpus
 from harness.errors import UsageError
 from harness.explain.process import SeparateProcess
 from harness.plan import plan
@@ -76,10 +76,9 @@ class SideChecks:
 
 def side_processes(targets: Sequence[Target], bytes_each: int) -> int:
     """How many processes check ``targets`` beside the caller's: as many as there are cores and memory for; maybe 0."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     families = len({target.exporter for target in targets})
     room = psutil.virtual_memory().available // max(2 * bytes_each, 1)
-    return min(families, max(1, cores - 1), MAX_PROCESSES, room)
+    return min(families, max(1, usable_cpus() - 1), MAX_PROCESSES, room)
 
 
 def _groups(targets: Sequence[Target], count: int) -> list[list[Target]]:

@@ -5,6 +5,8 @@ ONNX functions, the composite operators, the decomposition table, and the kernel
 :func:`cached_tables` reuses them while it is open. :func:`warm_up` fills them once in a process that will fork workers,
 so that each worker exports quickly from the first time on.
 
+A large export spends its time on writing weights: :func:`harness.exporters._files.in_memory_order`.
+
 The patched names are private to torch; :func:`disabled_reasons` says which of them this release does not have. A
 speed-up hands out copies, so a translation table given to one export cannot reach the next. A cached table is
 discarded as soon as the tables that it was made from have changed. What the exports of one model share is kept by
@@ -20,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.exporters import _dynamo_sharing, _speed_ups
+from harness.exporters._files import in_memory_order
 from harness.exporters._speed_ups import SpeedUp
 
 WARMED_UP_EXPORTERS = frozenset({"onnx-dynamo", "onnx-torchscript"})
@@ -98,6 +101,8 @@ class _Cache:
     """
 
     registries: dict[int, Any] = field(default_factory=dict)
+    functions: Any = None
+    absent: frozenset[str] = frozenset()
     torchlib: list[Any] | None = None
     registrations: list[str] | None = None
     composites: frozenset[Any] = frozenset()
@@ -119,6 +124,7 @@ class _Override:
 
 _CACHE = _Cache()
 _MAX_ENTRIES = 8  # a run needs one per opset and set of fixes
+_KEEP_FOR_OPSET = "_cleanup_registry_based_on_opset_version"
 
 
 def _append(entries: list[Any], entry: Any) -> None:
@@ -128,16 +134,48 @@ def _append(entries: list[Any], entry: Any) -> None:
 
 def _cached_registry(original: Any) -> Any:
     def from_torchlib(cls: Any, opset_version: int = 18) -> Any:
+        _forget_if_operators_came()
         if opset_version not in _CACHE.registries:
             with _nothing_logged():
-                _CACHE.registries[opset_version] = original.__func__(cls, opset_version)
-        cached = _CACHE.registries[opset_version]
-        registry = cls()
-        vars(registry).update(vars(cached))
-        registry.functions = {target: list(decompositions) for target, decompositions in cached.functions.items()}
-        return registry
+                _CACHE.registries[opset_version] = _registry_of(cls, opset_version, original)
+        return _copied(_CACHE.registries[opset_version], cls)
 
     return classmethod(from_torchlib)
+
+
+def _forget_if_operators_came() -> None:
+    """Forget the registries if there are operators now that had none: torchvision's, once a module has imported it."""
+    import torch
+    from torch.onnx._internal.exporter import _registration
+
+    is_there = torch._C._dispatch_has_kernel  # noqa: SLF001
+    if any(map(is_there, _CACHE.absent)):
+        _CACHE.functions, _CACHE.registries = None, {}
+    if not _CACHE.registries:
+        with _nothing_logged():
+            functions = _registration.onnxscript_apis.get_torchlib_ops()  # type: ignore[attr-defined]
+        names = (function.qualified_name for function in functions)
+        _CACHE.absent = frozenset(name for name in names if not is_there(name))
+
+
+def _registry_of(cls: Any, opset_version: int, original: Any) -> Any:
+    """The registry for an opset: of the functions of all opsets, which are read once, those that torch keeps for it."""
+    if not hasattr(cls, _KEEP_FOR_OPSET):
+        return original.__func__(cls, opset_version)
+    if _CACHE.functions is None:
+        complete = type(cls.__name__, (cls,), {_KEEP_FOR_OPSET: lambda _registry: None})
+        _CACHE.functions = original.__func__(complete, opset_version)
+    registry = _copied(_CACHE.functions, cls)
+    registry._opset_version = opset_version  # noqa: SLF001
+    getattr(registry, _KEEP_FOR_OPSET)()
+    return registry
+
+
+def _copied(registry: Any, cls: Any) -> Any:
+    copy = cls()
+    vars(copy).update(vars(registry))
+    copy.functions = {target: list(decompositions) for target, decompositions in registry.functions.items()}
+    return copy
 
 
 @contextmanager
@@ -250,6 +288,13 @@ def _set_kernels(kernels: Table) -> None:
         op._dispatch_cache.clear()  # noqa: SLF001
 
 
+def _written_in_order(original: Any) -> Any:
+    def bytes_of(tensor: Any) -> Any:
+        return in_memory_order(original(tensor))
+
+    return bytes_of
+
+
 _EXPORTER = "torch.onnx._internal.exporter"
 _PROGRAM = "torch.export.exported_program"
 _SPEED_UPS: tuple[SpeedUp, ...] = (
@@ -285,5 +330,12 @@ _SPEED_UPS: tuple[SpeedUp, ...] = (
         "_override_composite_implicit_decomp",
         _cached_override,
         parameters=("cia_ops_to_callable",),
+    ),
+    SpeedUp(
+        "writing",
+        "onnx_ir._core",
+        "_create_np_array_for_byte_representation",
+        _written_in_order,
+        parameters=("tensor",),
     ),
 )

@@ -12,7 +12,10 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harness.errors import Unsupported
 from harness.forked import exit_if_forked
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from harness.model.build import Subject
 
 _BLOCK_SIZE = 1 << 20
+_BLOCK_ROWS, _BLOCK_COLUMNS = 1024, 16
 _REFUSAL_PREFIXES = ("No ONNX function found for", "Unsupported: ONNX export of")
 
 
@@ -91,6 +95,26 @@ def sha256(*files: Path | bytes) -> str:
             while block := file.read(block_size):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def in_memory_order(array: NDArray[Any]) -> NDArray[Any]:
+    """``array`` if its elements are in order in memory, else a copy of it in which they are.
+
+    NumPy writes any other array to a file one element at a time: 6 s for 1 GiB of transposed weights, as the optimizer
+    leaves those of ``nn.Linear``. Its own copy of such an array takes up to 2 s. Blocks whose lines stay in the
+    processor's cache take 0.3 s.
+    """
+    if array.flags.c_contiguous:
+        return array
+    if array.ndim < 2:
+        return array.copy()
+    ordered = np.empty(array.shape, array.dtype)
+    rows, columns = array.shape[-2:]
+    for row in range(0, rows, _BLOCK_ROWS):
+        for column in range(0, columns, _BLOCK_COLUMNS):
+            block = (..., slice(row, row + _BLOCK_ROWS), slice(column, column + _BLOCK_COLUMNS))
+            ordered[block] = array[block]
+    return ordered
 
 
 @contextmanager

@@ -26,6 +26,8 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from harness.environment import usable_cpus
+
 # The machine
 
 _THROTTLE_COUNTS = "devices/system/cpu/cpu*/thermal_throttle/core_throttle_count"
@@ -51,12 +53,12 @@ class MachineState:
 
 def read_machine() -> MachineState:
     """Read what takes microseconds: load, preemptions and CPUs."""
-    return MachineState(load=_load(), preempted=preemptions(), cpus=_cpus())
+    return MachineState(load=_load(), preempted=preemptions(), cpus=usable_cpus())
 
 
 def read_machine_thoroughly() -> MachineState:
     """Read everything, also what takes one file per core: thermal throttling, frequencies, stolen time."""
-    return MachineState(_load(), preemptions(), throttle_count(Path("/sys")), _cpus(), _stolen(), _mhz())
+    return MachineState(_load(), preemptions(), throttle_count(Path("/sys")), usable_cpus(), _stolen(), _mhz())
 
 
 def preemptions() -> int:
@@ -72,10 +74,6 @@ def throttle_count(system: Path) -> int | None:
 
 def _load() -> float | None:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-
-
-def _cpus() -> int | None:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _stolen() -> float | None:

@@ -172,7 +172,7 @@ def nested_tensors(inputs: Any) -> NestedTensors:
 
     Raises :class:`UsageError` if an input is neither a tensor nor an array.
     """
-    if isinstance(inputs, torch.Tensor | np.ndarray):
+    if isinstance(inputs, torch.Tensor | np.ndarray | np.generic):
         by_label: Mapping[Any, Any] = {"x": inputs}
     elif isinstance(inputs, Mapping):
         by_label = inputs
@@ -180,7 +180,9 @@ def nested_tensors(inputs: Any) -> NestedTensors:
         by_label = {"x" if len(inputs) == 1 else f"x{index}": tensor for index, tensor in enumerate(inputs)}
     else:
         kind = type(inputs).__name__
-        raise UsageError(f"inputs: {kind} is not a tensor; give one tensor, a list of tensors, or a dict by label")
+        raise UsageError(
+            f"inputs: {kind} is neither a tensor nor an array; give one, a list of them, or a dict by label"
+        )
     tensors: dict[str, torch.Tensor] = {}
 
     def add(label: str, value: Any) -> None:
@@ -193,9 +195,9 @@ def nested_tensors(inputs: Any) -> NestedTensors:
 
 
 def _copied(label: str, value: Any) -> torch.Tensor:
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | np.generic):
         try:
-            return to_torch(value)
+            return to_torch(np.asarray(value))
         except TypeError as error:
             raise UsageError(
                 f"inputs: {label} has dtype {value.dtype}, which torch does not have; convert it"

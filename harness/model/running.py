@@ -6,7 +6,6 @@ several threads. Their number depends on the machine alone, and not on what else
 
 from __future__ import annotations
 
-import os
 import pickle
 import random
 import re
@@ -22,8 +21,10 @@ from torch import nn
 from torch.nn import parameter
 from torch.utils import _pytree as pytree
 
+from harness.environment import usable_cpus
 from harness.errors import Unsupported, UsageError
 from harness.model.tensors import copy_module, copy_tensor
+from harness.model.user_modules import type_name
 
 SEVERAL_THREADS_BYTES = 64 << 20
 """From this size on, a module runs in several threads. The workers of a run share the cores, and small modules are
@@ -98,7 +99,7 @@ def _require_comparable(returned: object, tensors: Sequence[torch.Tensor]) -> No
     """
     leaves = {type(leaf): leaf for leaf in pytree.tree_leaves(returned) if not isinstance(leaf, torch.Tensor)}
     plain = {"builtins", "numpy", "torch"}  # numbers, texts, dtypes and devices
-    opaque = [f"{kind.__module__}.{kind.__qualname__}" for kind in leaves if kind.__module__ not in plain]
+    opaque = [type_name(kind) for kind in leaves if kind.__module__ not in plain]
     known = "a tensor, or a tuple, list, dict or named tuple of tensors"
     if not tensors:
         kinds = ", ".join(opaque or [kind.__name__ for kind in leaves]) or "nothing"
@@ -201,8 +202,7 @@ def runs_in_several_threads(module: nn.Module) -> bool:
 
 
 def _threads() -> int:
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_most_threads.get(), available)
+    return min(_most_threads.get(), usable_cpus())
 
 
 @contextmanager

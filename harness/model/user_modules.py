@@ -39,10 +39,10 @@ def call_factory(factory: FactoryModel) -> nn.Module:
     """
     function = find_factory(factory)
     if problem := argument_problem(function, factory.args, "give them under `args`"):
-        raise UsageError(f"factory {factory.factory!r} {problem}")
+        raise UsageError(f"{_label(factory)} {problem}")
     module = function if isinstance(function, nn.Module) else function(**factory.args)
     if not isinstance(module, nn.Module):
-        raise UsageError(f"factory {factory.factory!r} returned {type(module).__name__}; it must return an nn.Module")
+        raise UsageError(f"{_label(factory)} returned {type(module).__name__}; it must return an nn.Module")
     return module
 
 
@@ -80,7 +80,7 @@ def find_factory(factory: FactoryModel) -> Any:
     module_name, _, name = factory.factory.rpartition(":")
     is_file = module_name.endswith(".py")
     source = _shown(module_name) if is_file else f"module {module_name!r}"
-    label = f"factory '{_shown(module_name) if is_file else module_name}:{name}'"
+    label = _label(factory)
     try:
         module = (import_user_file if is_file else import_user_module)(module_name, label)
     except ImportError as error:
@@ -90,12 +90,18 @@ def find_factory(factory: FactoryModel) -> Any:
     try:
         function = getattr(module, name)
     except AttributeError as error:
-        advice = suggestion(name, vars(module), FACTORY_FORM)
+        own = [each for each, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+        advice = suggestion(name, vars(module), f"it defines {join_names(own)}" if own else FACTORY_FORM)
         raise UsageError(f"{label}: {source} has no attribute {name!r}; {advice}") from error
     if not callable(function):
         kind = type(function).__name__
         raise UsageError(f"{label} is no callable but {kind}; name a class or a function")
     return function
+
+
+def _label(factory: FactoryModel) -> str:
+    module_name, _, name = factory.factory.rpartition(":")
+    return f"factory '{_shown(module_name) if module_name.endswith('.py') else module_name}:{name}'"
 
 
 def _shown(file: str) -> str:
@@ -142,7 +148,7 @@ def import_user_file(path: str, label: str) -> ModuleType:
     file = Path(path).absolute()
     if not file.is_file():
         raise UsageError(f"{label}: {absent_python_file(path)}")
-    name = re.sub(r"\W", "_", f"{file.with_suffix('')}").strip("_")
+    name = _name_of_file(file)
     if name in sys.modules:
         return sys.modules[name]
     search_path.append_folders([str(file.parent), *search_path.excluded_folders()])
@@ -157,6 +163,18 @@ def import_user_file(path: str, label: str) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def type_name(kind: type) -> str:
+    """The name of a class with that of its module; a file that was imported by its path has its own name alone."""
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    module = Path(file).stem if file and _name_of_file(Path(file)) == kind.__module__ else kind.__module__
+    return f"{module}.{kind.__qualname__}"
+
+
+def _name_of_file(file: Path) -> str:
+    """The name in ``sys.modules`` of a file that is imported by its path."""
+    return re.sub(r"\W", "_", f"{file.with_suffix('')}").strip("_")
 
 
 def _refuse_shadowed_name(module_name: str, folders: Iterable[str], label: str) -> None:

@@ -22,6 +22,7 @@ from harness.exporters import Artifact
 from harness.exporters._files import sha256, sibling_files
 from harness.registry import plugins
 from harness.spec.targets import parse_target
+from harness.transforms import MAX_NODES
 from harness.transforms._apply import transformed
 
 Array = NDArray[Any]
@@ -32,6 +33,26 @@ SCOPES = "pkg.torch.onnx.name_scopes"
 """Where the dynamo exporter writes the modules that a node comes from."""
 UNTYPED = frozenset({"Constant", "ConstantOfShape", "Cast", "Identity", "Shape"})
 """Nodes whose precision is that of the nodes that read them."""
+
+MOVES = UNTYPED | {
+    *("Concat", "Expand", "Flatten", "Gather", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"),
+}
+"""Nodes that compute nothing: whether they are lowered changes no result."""
+PRODUCTS = frozenset({"Attention", "Conv", "ConvTranspose", "Einsum", "Gemm", "GRU", "LSTM", "MatMul", "RNN"})
+"""Operators that a quantizer lowers, if at all, for their constant weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotLowered:
+    """The nodes of one operator that stay in float32 although nothing was kept, and why they do."""
+
+    operator: str
+    nodes: tuple[str, ...]
+    reason: str
+
+    def __str__(self) -> str:
+        nodes = ", ".join(self.nodes[:MAX_NODES]) + (", ..." if len(self.nodes) > MAX_NODES else "")
+        return f"{len(self.nodes)} {self.operator} ({self.reason}): {nodes}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +93,10 @@ class Lowering:
     word: str
     options: Mapping[str, str]
 
+    def __str__(self) -> str:
+        options = "&".join(f"{key}={value}" for key, value in self.options.items())
+        return f"{self.word}?{options}" if options else self.word
+
 
 def parse_lowering(text: str) -> Lowering:
     """``int8`` or ``int8?per_channel=on``. Raises :class:`UsageError` for what no target would accept."""
@@ -109,7 +134,8 @@ def lower(
 def lowered_nodes(source: Path, lowered: Path) -> set[str]:
     """The nodes of ``source`` that compute in a lower precision in ``lowered``.
 
-    A node is lowered if it writes 16-bit values that were float32, reads dequantized ones, or was replaced.
+    A node is lowered if it writes 16-bit values that were float32, reads dequantized ones or a quantized weight, or was
+    replaced.
     """
     import onnx
 
@@ -118,15 +144,24 @@ def lowered_nodes(source: Path, lowered: Path) -> set[str]:
     half = _of_type(after, {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
     half_before = _of_type(before, {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
     dequantized = {name for node in after.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    codes = _stored_codes(after) - _stored_codes(before)
     lowered_names = set()
     for node in before.graph.node:
         if node.op_type in UNTYPED:
             continue
         # The dynamic quantizer replaces a Gemm by a MatMul in float32 before it looks which nodes are to be kept.
         other = nodes.get(node.name) or nodes.get(f"{node.name}_MatMul")
-        if other is None or set(other.input) & dequantized or (set(other.output) & half) - half_before:
+        if other is None or set(other.input) & (dequantized | codes) or (set(other.output) & half) - half_before:
             lowered_names.add(node.name)
     return lowered_names
+
+
+def _stored_codes(model: Any) -> set[str]:
+    """The stored tensors of 8 bits: a Gather of quantized embeddings keeps its name, and reads one."""
+    import onnx
+
+    codes = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+    return {each.name for each in model.graph.initializer if each.data_type in codes}
 
 
 def _of_type(model: Any, types: set[int]) -> set[str]:
@@ -138,6 +173,30 @@ def _of_type(model: Any, types: set[int]) -> set[str]:
     values = (*graph.value_info, *graph.output, *graph.input)
     declared = {value.name for value in values if value.type.tensor_type.elem_type in types}
     return declared | {each.name for each in graph.initializer if each.data_type in types}
+
+
+def not_lowered(source: Path, lowered: set[str], word: str) -> tuple[NotLowered, ...]:
+    """The nodes of ``source`` that compute with floating-point values and are not among ``lowered``, by operator."""
+    import onnx
+
+    model = onnx.load(str(source), load_external_data=False)
+    floats = _of_type(model, {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
+    matrices = {each.name for each in model.graph.initializer if len(each.dims) >= 2}
+    operators = {node.op_type for node in model.graph.node if node.name in lowered}
+    quantizes = plugins("transforms")[word].precision in {"int8", "int4"}
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for node in model.graph.node:
+        if node.name in lowered or node.op_type in MOVES or not (floats & {*node.output} or node.domain):
+            continue
+        if quantizes and node.op_type in PRODUCTS and not matrices & {*node.input}:
+            reason = "no constant weights"
+        elif node.op_type in operators:
+            reason = f"+{word} lowers other nodes of this operator only"
+        else:
+            reason = f"+{word} does not lower this operator"
+        found[node.op_type, reason].append(node.name)
+    weighted = sorted(found.items(), key=lambda each: each[0][0] not in PRODUCTS)
+    return tuple(NotLowered(operator, tuple(nodes), reason) for (operator, reason), nodes in weighted)
 
 
 def layers_of(source: Path, lowered: set[str]) -> tuple[Layer, ...]:

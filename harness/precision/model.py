@@ -9,7 +9,7 @@ import glob
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from harness.registry import plugins
 from harness.spec.language.case import Case, InputSet, StoredModel
 from harness.spec.language.inputs.draws import input_sets
 from harness.spec.language.inputs.fills import array
+from harness.spec.language.inputs.samples import WHOLE_SAMPLES
 from harness.spec.language.inputs.tensors import with_layout
 from harness.spec.language.tolerances import Decisions
 from harness.spec.model_files import is_model_file, stored_model
@@ -233,11 +234,14 @@ def _case(spec: dict[str, Any], question: ModelQuestion) -> Case:
     if "samples" in case:
         # The key takes globs relative to the spec; these are names of files.
         paths = [glob.escape(os.path.relpath(question.home / text, question.home)) for text in case.pop("samples")]
+        if len(paths) > WHOLE_SAMPLES:  # then the first, which is the case's own inputs, is among them
+            del paths[0]
         paths = paths[: None if question.samples is None else question.samples - 1]
         case |= {"samples": paths} if paths else {}
     if not question.inputs:
         case["draws"] = min(DRAWS, question.samples or DRAWS)
-    return cases_of({**spec, "cases": [case]}, "model", question.home)[0]
+    # A run judges many samples as a whole, and its sets of inputs leave them out; here each is a set.
+    return replace(cases_of({**spec, "cases": [case]}, "model", question.home)[0], data=None)
 
 
 def _name(each: InputSet, question: ModelQuestion, number: int) -> str:

@@ -22,7 +22,6 @@ from harness.errors import one_line, shortened
 from harness.report.wording import (
     CaseName,
     comparison_line,
-    count_of,
     explanation,
     main_comparison,
     split_settings,
@@ -30,6 +29,7 @@ from harness.report.wording import (
     unexpected,
 )
 from harness.result import Blame, Result, Status
+from harness.spec.quoting import count_of
 
 _ORDER: tuple[Status, ...] = ("failed", "error", "fixed")
 _NAMES_NOTHING = frozenset({"crash", "timeout", "out-of-memory"})

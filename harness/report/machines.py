@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.deprecated import accept_old_names
-from harness.errors import Location, Problem, SpecError
+from harness.errors import Location, Problem, SpecError, shortened
 from harness.report.shell import command_line
 from harness.result import Report, Result
+from harness.spec.quoting import count_of
 
 ON = " on "
 """Separates a target from its machine; a target itself has no blanks."""
@@ -40,7 +41,7 @@ def environment_rows(report: Report) -> Iterator[tuple[str, str]]:
     for name, value in named_facts(report):
         if name not in _SHOWN_TWICE:
             unit = _UNITS.get(name.rpartition(".")[2], "")
-            yield _label(name), _YES_NO.get(value, value) + (f" {unit}" if unit else "")
+            yield _label(name), shortened(_YES_NO.get(value, value), _MAX_VALUE) + (f" {unit}" if unit else "")
 
 
 def named_facts(report: Report) -> Iterator[tuple[str, str]]:
@@ -49,9 +50,10 @@ def named_facts(report: Report) -> Iterator[tuple[str, str]]:
     yield from ((name, value) for name, value in rows.items() if not name.startswith(_SHOWN_ELSEWHERE))
 
 
-_SHOWN_TWICE = frozenset({"packages.harness", "packages.python"})
+_MAX_VALUE = 200
+_SHOWN_TWICE = frozenset({"packages.harness", "packages.python", "run.compared.harness", "run.compared.about"})
 _YES_NO = {"True": "yes", "False": "no"}
-_UNITS = {"memory_gib": "GiB", "mhz": "MHz", "max_mhz": "MHz", "seconds": "s"}
+_UNITS = {"memory_gib": "GiB", "mhz": "MHz", "max_mhz": "MHz", "seconds": "s", "budget_s": "s"}
 _LABELS = {
     "os": "operating system",
     "machine": "architecture",
@@ -76,12 +78,16 @@ _LABELS = {
     "run.interrupted_by": "interrupted by",
     "run.exports.made": "exports made",
     "run.exports.from_cache": "exports from the cache",
+    "run.bench.budget_s": "bench: time per case and shape",
+    "run.bench.processes": "bench: processes per case and shape",
+    "run.bench.layers": "bench: layers too",
     "run.merged": "merged reports",
     "run.machines": "machines",
 }
 _PREFIXES = (
     (re.compile(r"also\.(\d+)\."), "machine {}: ", 2),
     (re.compile(r"gpus\.(\d+)\."), "GPU {} ", 1),
+    (re.compile(r"run\.compared\.cases\.()\d+\."), "compared: ", 0),
     (re.compile(r"packages\.()|run\.()"), "", 0),
 )
 
@@ -130,9 +136,10 @@ def merge(reports: Sequence[tuple[Path, Report]]) -> Report:
         if repeated := [result for result in results if (result.case, result.target) in first]:
             example = repeated[0]
             earlier = first[example.case, example.target]
-            count = f"{len(repeated):,} of its {len(results):,} checks were done on the same machine in {earlier} too"
+            were = "was" if len(repeated) == 1 else "were"
+            count = f"{len(repeated):,} of its {count_of(len(results), 'check')} {were} done on the same machine"
             compare = command_line(["harness", "diff", str(earlier), str(path)])
-            message = f"{count}, such as {example.case} on {without_machine(example.target)}"
+            message = f"{count} in {earlier} too, such as {example.case} on {without_machine(example.target)}"
             problems.append(Problem(Location(str(path), 0), message, f"to compare two runs: {compare}"))
         first = {(result.case, result.target): path for result in results} | first
         merged += results

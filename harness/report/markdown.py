@@ -28,7 +28,6 @@ from harness.report.wording import (
     blame_words,
     comparison_line,
     comparisons,
-    count_of,
     expectation_name,
     explanation,
     export_counts,
@@ -42,6 +41,7 @@ from harness.report.wording import (
     verdict,
 )
 from harness.result import STATUSES, OutputComparison, Report, Result
+from harness.spec.quoting import count_of
 
 _MAX_IN_FULL = 100
 """Causes that are shown in full. Each further check has a row; report.json holds all of them."""

@@ -14,6 +14,7 @@ from harness.errors import one_line
 from harness.report.machines import without_machine
 from harness.report.shell import command_line, explain_words, given_path, specs_folder
 from harness.result import QUANTIZED_WEIGHTS, Blame, Finding, OutputComparison, Report, Result, Status, Symptom
+from harness.spec.quoting import count_of
 from harness.spec.targets import FILE, TESTED_FILE
 
 UNEXPECTED: frozenset[Status] = frozenset({"failed", "error", "fixed"})
@@ -106,11 +107,6 @@ def bundle_folder(run: Mapping[str, Any]) -> str | None:
     """The folder of the bundle that was run, according to ``report.run``; None if the run was not of a bundle."""
     paths = list(run.get("paths", ()))
     return str(paths[0]) if run.get("bundle") and len(paths) == 1 else None
-
-
-def count_of(number: int, noun: str) -> str:
-    """A number with its noun, such as ``1 check`` or ``1,200 checks``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 # A check

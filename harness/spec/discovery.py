@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -26,21 +26,21 @@ from pathlib import Path
 from harness.data_files import near_file
 from harness.environment import versions
 from harness.errors import Location, Problem, RequestError, SpecError, UsageError, collect_problems, escape_path
+from harness.spec import KNOWN_FAILURES_FILE, TARGETS_FILE, has_spec_name, names_below, walk
 from harness.spec.bundle.reader import MANIFEST_FILE, Bundle, is_bundle, load_bundle
 from harness.spec.glob import NameIndex, named_cases, path_and_case
-from harness.spec.known_failures import KNOWN_FAILURES_FILE, KnownFailure, load_known_failures
+from harness.spec.known_failures import KnownFailure, load_known_failures
 from harness.spec.language.case import Case, FileModel
 from harness.spec.language.data import SpecFolder
 from harness.spec.language.expand import expand
 from harness.spec.quoting import closest_name, limited_comparisons
 from harness.spec.recorded import MODEL_FILE, MODEL_FILES, is_recorded_model, model_file, recorded_cases
 from harness.spec.targets import Target, parse_target
-from harness.spec.targets.sets import TARGETS_FILE, TargetSets, load_target_sets, targets_of
+from harness.spec.targets.sets import TargetSets, load_target_sets, targets_of
 from harness.spec.yaml import read
 
 MODEL_SUFFIXES = (".onnx", ".ort")
 MAX_NAMES_SCANNED = 10_000
-SKIPPED_FOLDERS = ("node_modules", "site-packages")
 
 
 @dataclass(frozen=True)
@@ -134,12 +134,6 @@ def _load_bundle(paths: Sequence[Path | str], *, allow_import: bool) -> Specs:
 def spec_folder(file: Path) -> SpecFolder:
     """The folder of a spec file, and the one that the files it names must be in."""
     return SpecFolder(file.parent, _root_of(file))
-
-
-def has_specs(paths: Iterable[Path | str]) -> bool:
-    """True if there is any spec under ``paths``. Only looks at names; nothing is read."""
-    files = [path_and_case(path)[0] for path in paths]
-    return any(_is_spec(file.name) or any(map(_is_spec, _names_below(file))) for file in files)
 
 
 @limited_comparisons()
@@ -278,8 +272,8 @@ def _search(folder: Path, problems: list[Problem]) -> Iterator[Path]:
         raise RequestError(f"{error.filename}: cannot be read: {reason}; name a folder that can") from error
 
     files: list[Path] = []
-    for parent, folders, names in _walk(folder, refuse):
-        specs = [name for name in names if _is_spec(name)]
+    for parent, folders, names in walk(folder, refuse):
+        specs = [name for name in names if has_spec_name(name)]
         models = [model_file(names) or MODEL_FILE] if is_recorded_model(Path(parent), folders, names) else []
         files += [Path(parent) / name for name in (*specs, *models)]
         links = (Path(parent) / name for name in folders)
@@ -287,28 +281,6 @@ def _search(folder: Path, problems: list[Problem]) -> Iterator[Path]:
     outside = {file for file in files if file.name not in MODEL_FILES and _points_outside(file, folder)}
     problems += map(_link_problem, outside)
     yield from sorted({*files} - outside)
-
-
-def _is_spec(name: str) -> bool:
-    return name.endswith(".yaml") and name not in {TARGETS_FILE, KNOWN_FAILURES_FILE}
-
-
-def _names_below(folder: Path | str) -> Iterator[str]:
-    for _, _, names in _walk(folder):
-        yield from names
-
-
-def _walk(
-    folder: Path | str, onerror: Callable[[OSError], None] | None = None
-) -> Iterator[tuple[str, list[str], list[str]]]:
-    """As :func:`os.walk`, without the folders below ``folder`` that other tools fill. ``folder`` itself may be one."""
-    for parent, folders, names in os.walk(folder, onerror=onerror):
-        folders[:] = [name for name in folders if not _is_of_another_tool(parent, name)]
-        yield parent, folders, names
-
-
-def _is_of_another_tool(parent: str, name: str) -> bool:
-    return name.startswith(".") or name in SKIPPED_FOLDERS or os.path.lexists(f"{parent}/{name}/pyvenv.cfg")
 
 
 def _points_outside(path: Path, folder: Path) -> bool:
@@ -320,7 +292,7 @@ def _links_to_outside_specs(path: Path, folder: Path) -> bool:
     """True if the directory ``path`` is a link out of ``folder`` to a directory with specs; scans a bounded number."""
     if not _points_outside(path, folder) or Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(path)):
         return False
-    return any(map(_is_spec, islice(_names_below(path), MAX_NAMES_SCANNED)))
+    return any(map(has_spec_name, islice(names_below(path), MAX_NAMES_SCANNED)))
 
 
 def _link_problem(path: Path) -> Problem:

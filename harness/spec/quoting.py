@@ -151,3 +151,8 @@ def _is_near(word: str, name: str) -> bool:
 def _pairs(word: str) -> set[tuple[str, str]]:
     """The pairs of neighbouring characters in the word, its beginning and end included."""
     return {*zip(f" {word}", f"{word} ", strict=True)}
+
+
+def count_of(number: int, noun: str) -> str:
+    """A number with its noun, such as ``1 check`` or ``1,200 checks``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import NDArray
 
-from harness.data_files.onnx_files import sort_nodes
+from harness.data_files.onnx_files import all_nodes, sort_nodes
 from harness.errors import StageError, Unavailable, Unsupported, UsageError
 
 if TYPE_CHECKING:
@@ -79,15 +79,36 @@ class Transform(ABC):
         """
 
 
-def require_precision(word: str, destination: Path, operators: Sequence[str], needs: str) -> None:
-    """Raise :class:`LowersNothing` if no node of the written file is one of ``operators``: nothing was lowered."""
+def require_precision(word: str, source: Path, destination: Path, operators: Sequence[str], needs: str) -> None:
+    """Raise :class:`LowersNothing` if the written file has no more nodes of ``operators`` than ``source``."""
     import onnx
 
-    model = onnx.load(str(destination), load_external_data=False)
-    present = {node.op_type for node in model.graph.node}
-    if not any(name in present for name in operators):
-        named = ", ".join(sorted(present)) or "none"
+    before, after = (
+        [node.op_type for node in onnx.load(str(path), load_external_data=False).graph.node]
+        for path in (source, destination)
+    )
+    if sum(each in operators for each in after) <= sum(each in operators for each in before):
+        named = ", ".join(sorted({*after})) or "none"
         raise LowersNothing(f"+{word} lowers nothing: it needs {needs}, and the operators of the file are {named}")
+
+
+def require_float32(word: str, model: ModelProto, other: Precision | None = None) -> None:
+    """Raise :class:`Unsupported` if ``model`` stores values of 16 bits, unless they are in the ``other`` precision.
+
+    The converters and the quantizers write files that no runtime loads, if the file was lowered before.
+    """
+    names = {10: "float16", 16: "bfloat16"}  # onnx.TensorProto
+    found = {names[each.data_type] for each in stored_tensors(model.graph) if each.data_type in names} - {other}
+    if found:
+        before = f"write +{word} before what lowers it" if word.startswith("int") else f"+{word} takes float32 files"
+        raise Unsupported(f"the file has {min(found)} values already; {before}")
+
+
+def stored_tensors(graph: Any) -> Iterator[Any]:
+    """The tensors that are stored in the graph: initializers and attributes of its nodes."""
+    yield from graph.initializer
+    for node in all_nodes(graph.node):
+        yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
 
 
 def sorted_or_refused(model: ModelProto) -> None:

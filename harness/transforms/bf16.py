@@ -7,28 +7,26 @@ Which operators stay in float32 is read from ONNX's own schemas: opset 21 has no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.data_files.onnx_files import all_nodes
-from harness.errors import Unsupported
 from harness.transforms import (
     LowersNothing,
     Precision,
     Transform,
     TransformRequest,
     names_in,
+    require_float32,
     require_names,
     require_nodes,
     require_onnxruntime_tools,
     sorted_or_refused,
 )
-from harness.transforms.fp16 import own_casts, without_round_trips
+from harness.transforms.fp16 import declare_types, scaling_nodes, takes, without_round_trips
 
 _FLOAT16, _BFLOAT16 = 10, 16  # onnx.TensorProto
-_TAKES_FLOAT_INPUT = frozenset({"Resize", "GroupNormalization"})
-"""Operators with an input that is always float32, such as the scales of Resize; the converter knows them."""
 _MOVES_VALUES = frozenset({"Cast", "Constant", "Identity", "Reshape", "Transpose", "Flatten", "Shape", "Unsqueeze"})
 """Operators that compute nothing, so a file with no others in bfloat16 is as it was."""
 
@@ -52,7 +50,7 @@ class Bf16(Transform):
         require_names(options, self.options)
 
     def apply(self, source: Path, destination: Path, request: TransformRequest) -> None:
-        """See :class:`harness.transforms.Transform`; :class:`Unsupported` for a file with float16 or without bfloat16.
+        """See :class:`harness.transforms.Transform`; :class:`Unsupported` for a lowered file or one without bfloat16.
 
         The opset of the file decides what can be lowered.
         """
@@ -61,12 +59,11 @@ class Bf16(Transform):
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
         model = onnx.load(str(source))
-        if any(tensor.data_type == _FLOAT16 for tensor in _tensors(model.graph)):
-            raise Unsupported("the file has float16 values already; apply +bf16 to the float32 file")
+        require_float32(request.word, model)
         require_nodes(model, names_in(request.options.get("keep_nodes")))
         nodes = list(all_nodes(model.graph.node))
         opsets = {each.domain or "ai.onnx": each.version for each in model.opset_import}
-        blocked = {node.op_type for node in nodes if not _has_bfloat16(node, opsets)}
+        blocked = {node.op_type for node in nodes if not takes(node, opsets, "tensor(bfloat16)")}
         lowered = {node.op_type for node in nodes} - blocked - {*names_in(request.options.get("block"))} - _MOVES_VALUES
         if not lowered:
             named = ", ".join(sorted(blocked)) or "none"
@@ -74,35 +71,20 @@ class Bf16(Transform):
                 f"+{request.word} lowers nothing: opset {opsets.get('ai.onnx', 1)} has no bfloat16 for the operators "
                 f"of the file ({named}); export at opset 22 or above"
             )
-        casts = own_casts(model)
+        kept = {*names_in(request.options.get("keep_nodes")), *scaling_nodes(model)}
+        declare_types(model)
+        before = len(model.graph.node)
         converted = convert_float_to_float16(
             model,
             keep_io_types=True,
             op_block_list=sorted(blocked | {*names_in(request.options.get("block"))}),
-            node_block_list=list(names_in(request.options.get("keep_nodes"))),
+            node_block_list=sorted(kept),
         )
-        if not without_round_trips(converted, casts):
+        if not without_round_trips(converted, before):
             raise LowersNothing(f"+{request.word} lowers nothing: every node stays in float32")
         _write_bfloat16(onnx.load(str(source)).graph, converted.graph)
         sorted_or_refused(converted)
         onnx.save(converted, str(destination))
-
-
-def _has_bfloat16(node: Any, opsets: Mapping[str, int]) -> bool:
-    """True if the operator takes and gives bfloat16 wherever it takes and gives float32."""
-    from onnx import defs
-
-    domain = node.domain or "ai.onnx"
-    try:
-        schema = defs.get_schema(node.op_type, opsets.get(domain, 1), "" if domain == "ai.onnx" else domain)
-    except defs.SchemaError:
-        return False  # an operator of a runtime's own
-    allowed = {each.type_param_str: set(each.allowed_type_strs) for each in schema.type_constraints}
-    for types in allowed.values():
-        if "tensor(float)" in types and "tensor(bfloat16)" not in types:
-            return False
-    formal = (*schema.inputs, *schema.outputs)
-    return node.op_type in _TAKES_FLOAT_INPUT or all(each.type_str != "tensor(float)" for each in formal)
 
 
 def _write_bfloat16(source: Any, converted: Any) -> None:
@@ -141,13 +123,6 @@ def _narrow(original: Any, tensor: Any) -> None:
         return
     values = numpy_helper.to_array(tensor if original is None else original)
     tensor.CopyFrom(numpy_helper.from_array(values.astype(ml_dtypes.bfloat16), tensor.name))
-
-
-def _tensors(graph: Any) -> Iterator[Any]:
-    """The tensors that are stored in the graph: initializers and attributes of its nodes."""
-    yield from graph.initializer
-    for node in all_nodes(graph.node):
-        yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
 
 
 PROVIDES: tuple[Transform, ...] = (Bf16(),)

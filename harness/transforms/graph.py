@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import StageError, Unsupported, UsageError
-from harness.transforms import Transform, TransformRequest, require_library
+from harness.errors import StageError, Unsupported, UsageError, class_name
+from harness.transforms import Transform, TransformRequest, require_library, stored_tensors
 
 if TYPE_CHECKING:
     from harness.exporters import Format
@@ -82,7 +82,14 @@ class Optimized(Transform):
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         for key, value in entries.items():
             options.add_session_config_entry(key, value)
-        onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+        try:
+            onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            if class_name(error) != "NotImplemented":
+                raise
+            missing = str(error).rpartition("NOT_IMPLEMENTED : ")[2]
+            advice = f"write +{self.name} before +bf16" if _has_bfloat16(source) else f"leave out +{self.name}"
+            raise Unsupported(f"{missing}; it is optimized on a CPU, which has no kernel for it: {advice}") from error
 
 
 class Ort(Optimized):
@@ -95,6 +102,13 @@ class Ort(Optimized):
         """See :class:`harness.transforms.Transform`."""
         level = request.options.get("level", "extended")
         self.write(source, destination, level, {"session.save_model_format": "ORT"})
+
+
+def _has_bfloat16(path: Path) -> bool:
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return any(each.data_type == onnx.TensorProto.BFLOAT16 for each in stored_tensors(graph))
 
 
 def _has_external_data(path: Path) -> bool:

@@ -6,20 +6,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UsageError
+from harness.errors import Unsupported, UsageError
 from harness.transforms import (
     SWITCH,
     Precision,
     Transform,
     TransformRequest,
     names_in,
+    require_float32,
     require_names,
     require_nodes,
     require_onnxruntime_tools,
     require_precision,
 )
 
-_QUANTISED = ("DynamicQuantizeLinear", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLSTM")
+_QUANTISED = (
+    *("DynamicQuantizeLinear", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLSTM"),
+    # A product of quantized embeddings alone has no other.
+    *("MatMulInteger", "ConvInteger"),
+)
 _FLOAT = 1  # onnx.TensorProto.FLOAT
 _OPTIONS = {
     "per_channel": "one scale for each output channel of the weights: on or off (default: off)",
@@ -47,8 +52,8 @@ class Int8(Transform):
         require_onnxruntime_tools(self.name)
         from onnxruntime.quantization import quantize_dynamic
 
-        quantize_dynamic(str(source), str(destination), **_arguments(source, request.options))
-        require_precision(request.word, destination, _QUANTISED, "a product with constant weights")
+        quantize_dynamic(str(source), str(destination), **_arguments(source, request))
+        require_precision(request.word, source, destination, _QUANTISED, "a product with constant weights")
 
 
 class Int8Static(Transform):
@@ -79,8 +84,8 @@ class Int8Static(Transform):
                 """The next set of inputs; None after the last."""
                 return dict(sample) if (sample := next(self._samples, None)) is not None else None
 
-        quantize_static(str(source), str(destination), Samples(), **_arguments(source, request.options))
-        require_precision(request.word, destination, _QUANTISED, "an operator that can be quantized")
+        quantize_static(str(source), str(destination), Samples(), **_arguments(source, request))
+        require_precision(request.word, source, destination, _QUANTISED, "an operator that can be quantized")
 
 
 class Int4(Transform):
@@ -111,6 +116,7 @@ class Int4(Transform):
 
         exclude = names_in(request.options.get("exclude"))
         model = onnx.load(str(source))
+        require_float32(request.word, model, "float16")
         require_nodes(model, exclude)
         quantizer = MatMulNBitsQuantizer(
             model,
@@ -121,7 +127,7 @@ class Int4(Transform):
         quantizer.process()
         quantizer.model.save_model_to_file(str(destination))
         require_precision(
-            request.word, destination, ("MatMulNBits", "GatherBlockQuantized"), "MatMul with constant weights"
+            request.word, source, destination, ("MatMulNBits", "GatherBlockQuantized"), "MatMul with constant weights"
         )
 
 
@@ -136,14 +142,22 @@ def _require_switches(options: Mapping[str, str], names: Sequence[str]) -> None:
             raise UsageError(f"{name}={options[name]} is unknown; write on or off")
 
 
-def _arguments(source: Path, options: Mapping[str, str]) -> dict[str, Any]:
-    """The arguments of the quantizers. Raises :class:`StageError` for an excluded node that ``source`` lacks."""
+def _arguments(source: Path, request: TransformRequest) -> dict[str, Any]:
+    """The arguments of the quantizers.
+
+    Raises :class:`StageError` for an excluded node that ``source`` lacks, :class:`Unsupported` for a file that was
+    lowered before: the quantizers fail in it, or write a file that no runtime loads.
+    """
     import onnx
 
+    options, model = request.options, onnx.load(str(source), load_external_data=False)
+    require_float32(request.word, model)
+    quantized = next((node.op_type for node in model.graph.node if node.op_type in _QUANTISED), None)
+    if quantized is not None:
+        raise Unsupported(f"the file is quantized already ({quantized}); apply one quantizer to the float32 file")
     # The quantizer makes a MatMul of a Gemm before it looks at the names.
     excluded = names_in(options.get("exclude"))
-    if excluded:
-        require_nodes(onnx.load(str(source), load_external_data=False), excluded)
+    require_nodes(model, excluded)
     return {
         "per_channel": SWITCH[options.get("per_channel", "off")],
         "reduce_range": SWITCH[options.get("reduce_range", "off")],

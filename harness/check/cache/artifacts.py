@@ -191,11 +191,6 @@ def is_cached(folder: Path | None, case: Case, target: Target) -> bool:
     return folder is not None and (_entry_folder(folder, key(case, target)) / ENTRY_FILE).exists()
 
 
-def is_empty(folder: Path | None) -> bool:
-    """True if the cache in ``folder`` has no entry."""
-    return folder is None or next(folder.glob("??/*"), None) is None
-
-
 def open_cache(folder: Path) -> None:
     """Create ``folder`` if needed, check that it is writable, and remove drafts that killed runs left.
 

@@ -270,7 +270,8 @@ class TestedFile(ReferenceForModel):
 
     def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
         references, named = self.references, self.case.tolerance
-        return tolerance_in_lower_precision(target, self.plain_artifact_for, references, named, self._samples)
+        artifact, samples = self.plain_artifact_for, self._samples
+        return tolerance_in_lower_precision(target, artifact, references, named, samples, self.references_in)
 
     def quantized_weights(self, target: Target) -> ComparedWeights:
         """The weights that a transform of ``target`` quantized; of a file that is quantized itself, its own."""

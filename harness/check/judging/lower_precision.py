@@ -8,8 +8,10 @@ tolerance, each quantized weight is compared with the float weight (:mod:`harnes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,36 +70,78 @@ def tolerance_in_lower_precision(
     artifact: Callable[[Target], Artifact],
     references: Sequence[Reference],
     named: CaseTolerance,
-    samples: Sequence[Mapping[str, NDArray[Any]]] = (),
+    samples: Sequence[Mapping[str, NDArray[Any]]],
+    references_in: Callable[[str], Sequence[Reference]],
 ) -> Tolerance | None:
     """The tolerance of the file of ``target``; None if its precision is not lower. ``artifact`` gives the files.
 
     ``named`` is the tolerance of the spec; what it says of single outputs stays. ``samples`` are further inputs that
-    the quantizer was given.
+    the quantizer was given. ``references_in`` gives the references with those of a run in half precision. The errors
+    of several transforms add up.
     """
     precision = precision_of(target)
     if precision is None or named.rule is not None:
         return None
     if precision in HALF_PRECISION:
         return Tolerance(Calibrated(precision=precision), named.by_output)
-    from harness.check.judging.quantization_noise import expected_ratio, lowest_ratio
+    from harness.check.judging.quantization_noise import expected_ratio, lowest_ratio, ratio_of_sum
 
     inputs = [*(reference.inputs for reference in references), *samples]
-    before, after = (artifact(each).path for each in around_quantizer(target))
-    expected = expected_ratio(before, after, inputs, reduced=_is_reduced(target)) or {}
+    expected: dict[str, float] = {}
+    for before, after in _around_quantizers(target):
+        ratios = expected_ratio(artifact(before).path, artifact(after).path, inputs, reduced=_is_reduced(target)) or {}
+        expected = {name: ratio_of_sum(expected.get(name, math.inf), ratio) for name, ratio in ratios.items()}
+    half = half_precision_of(target)
+    if half is not None:
+        ratios = _ratios_of_runs(references_in(half.precision))
+        expected = {name: ratio_of_sum(ratio, ratios.get(name, math.inf)) for name, ratio in expected.items()}
     by_output: dict[int, Rule] = {}
+    sources = "the quantizer's step sizes" + ("" if half is None else f" and a run in {half.precision}")
     for index, (name, values) in enumerate(references[0].eager.items()):
         if name in expected:
-            because = f"the quantizer's step sizes predict {expected[name]:.4g} dB"
+            because = f"{sources} predict {expected[name]:.4g} dB"
             by_output[index] = Sqnr(lowest_ratio(expected[name], values.size), because)
     return Tolerance(Close(1e-3, 1e-5), {**by_output, **named.by_output})
 
 
-def around_quantizer(target: Target) -> tuple[Target, Target]:
-    """The targets of the files before and after the transform of ``target`` that gives the lowest precision."""
-    precision = precision_of(target)
-    at = next((at for at, word in enumerate(target.transforms) if transform_named(word).precision == precision), 0)
-    return target.with_first_transforms(at), target.with_first_transforms(at + 1)
+def _around_quantizers(target: Target) -> list[tuple[Target, Target]]:
+    """The targets of the files before and after each transform of ``target`` to integers."""
+    return [
+        (target.with_first_transforms(at), target.with_first_transforms(at + 1))
+        for at, word in enumerate(target.transforms)
+        if transform_named(word).precision not in {None, *HALF_PRECISION}
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class HalfPrecision:
+    """A transform to half precision: its ``word``, the ``precision``, and the target of the file ``before`` it."""
+
+    word: str
+    precision: str
+    before: Target
+
+
+def half_precision_of(target: Target) -> HalfPrecision | None:
+    """The first transform of ``target`` to half precision; None if there is none."""
+    for at, word in enumerate(target.transforms):
+        precision = transform_named(word).precision
+        if precision in HALF_PRECISION:
+            return HalfPrecision(word, precision, target.with_first_transforms(at))
+    return None
+
+
+def _ratios_of_runs(references: Sequence[Reference]) -> dict[str, float]:
+    """The SQNR of each output of the references' runs in half precision, the lowest over the sets of inputs."""
+    from harness.check.judging.quantization_noise import decibels
+
+    ratios: dict[str, float] = {}
+    for reference in references:
+        for name, lower in (reference.lower or {}).items():
+            exact = reference.eager[name].astype(np.float64)
+            if np.isfinite(lower).all() and np.isfinite(exact).all():
+                ratios[name] = min(decibels(exact, lower - exact), ratios.get(name, math.inf))
+    return ratios
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +161,18 @@ def weights_of_transform(target: Target, artifact: Callable[[Target], Artifact])
 
     Where the quantizer's rule is known, a weight that is not as the rule says is wrong.
     """
-    if precision_of(target) in {None, *HALF_PRECISION}:
-        return ComparedWeights()
-    before, after = around_quantizer(target)
-    return _compared_weights(
-        f"+{after.transforms[-1]}",
-        artifact(after).path,
-        lambda: _stored_floats(artifact(before).path),
-        exact=transform_named(after.transforms[-1]).min_max,
-        reduced=_is_reduced(target),
-    )
+    compared = [
+        _compared_weights(
+            f"+{after.transforms[-1]}",
+            artifact(after).path,
+            partial(lambda source: _stored_floats(artifact(source).path), before),
+            exact=transform_named(after.transforms[-1]).min_max,
+            reduced=_is_reduced(target),
+        )
+        for before, after in _around_quantizers(target)
+    ]
+    findings, notes = ([each for one in compared for each in getattr(one, key)] for key in ("findings", "notes"))
+    return ComparedWeights(tuple(findings), tuple(notes))
 
 
 def weights_of_file(file: StoredModel, floats: Callable[[], Mapping[str, NDArray[Any]]]) -> ComparedWeights:

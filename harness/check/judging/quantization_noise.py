@@ -65,7 +65,7 @@ def expected_ratio(
     for expected, actual in zip(exact, rounded, strict=True):
         for name, values in expected.items():
             if values.dtype.kind == "f":
-                ratio = _decibels(values.astype(np.float64), actual[name].astype(np.float64) - values)
+                ratio = decibels(values.astype(np.float64), actual[name].astype(np.float64) - values)
                 ratios[name] = min(ratio, ratios.get(name, math.inf))
     return ratios
 
@@ -75,7 +75,14 @@ def lowest_ratio(expected: float, values: int) -> float:
     return expected - MARGIN_DB - max(0.0, 10 * math.log10(FEW_VALUES / max(values, 1)))
 
 
-def _decibels(signal: Array, error: Array) -> float:
+def ratio_of_sum(*ratios: float) -> float:
+    """The SQNR in dB of an output with the independent errors of several ``ratios``: their powers add up."""
+    power = sum(10 ** (-ratio / 10) for ratio in ratios)
+    return -10 * math.log10(power) if power else math.inf
+
+
+def decibels(signal: Array, error: Array) -> float:
+    """The SQNR in dB of a ``signal`` with an ``error``; infinite without one."""
     power = float(np.square(error).sum())
     return 10 * math.log10(float(np.square(signal).sum()) / power) if power and signal.any() else math.inf
 

@@ -190,7 +190,9 @@ class PreparedCase:
 
     def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
         named, samples = self.case.tolerance, lower_precision.calibration_inputs(self.case)
-        return lower_precision.tolerance_in_lower_precision(target, self.artifact, self.references, named, samples)
+        return lower_precision.tolerance_in_lower_precision(
+            target, self.artifact, self.references, named, samples, self.references_in
+        )
 
     def quantized_weights(self, target: Target) -> lower_precision.ComparedWeights:
         """See :class:`harness.check.case_context.CaseContext`."""

@@ -35,6 +35,7 @@ from harness.exporters._files import sha256
 from harness.exporters._onnx import checker_error, opset_of
 from harness.runtimes import Value
 from harness.spec.language.case import FileModel, StoredModel
+from harness.spec.quoting import count_of
 
 Array = NDArray[Any]
 
@@ -115,7 +116,7 @@ def read_data_set(folder: Path, model: ModelFile) -> DataSet:
     """
     input_files, output_files = _numbered_files(folder, "input"), _numbered_files(folder, "output")
     if len(input_files) != len(model.inputs):
-        files, needed = _count(len(input_files), "input file"), _count(len(model.inputs), "input")
+        files, needed = count_of(len(input_files), "input file"), count_of(len(model.inputs), "input")
         raise StageError(f"{folder.name} has {files}, the model {needed}; there must be one for each")
     if not output_files:
         raise StageError(f"{folder.name} has no output file; there is nothing to compare with")
@@ -164,7 +165,7 @@ def _numbered_files(folder: Path, kind: str) -> list[Path]:
     files = [folder / f"{kind}_{number}.pb" for number in range(count)]
     for file in files:
         if not file.is_file():
-            problem = f"{folder.name} has {_count(count, f'{kind} file')}, but no {file.name}"
+            problem = f"{folder.name} has {count_of(count, f'{kind} file')}, but no {file.name}"
             raise StageError(f"{problem}; number them from {kind}_0.pb")
     return files
 
@@ -250,7 +251,3 @@ def _messages(message: Message) -> Iterator[Message]:
 def _short_name(file: Path) -> str:
     """The file's name; for a recorded value with the folder of its data set."""
     return "/".join(file.parts[-2:]) if file.suffix == ".pb" else file.name
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

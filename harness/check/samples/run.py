@@ -67,7 +67,8 @@ def run_samples(
         wants_accuracy = case.data.has_labels and metric is None
         rules = decision_rules(tolerance, first.eager, by_default=wants_accuracy)
         measuring = Measuring(tolerance, rules, _own_errors(first), metric)
-    summary = SampleSummary(tolerance, case.data, next(iter(rules.values()), None))
+    judged = bool(decision_rules(tolerance, first.eager, by_default=False))
+    summary = SampleSummary(tolerance, case.data, next(iter(rules.values()), None), judged)
     log = SampleLog(settings.samples, case, target, artifact)
     earlier, labels = log.rows(), _Labels(case.data)
     for index, (name, inputs) in enumerate(case.samples):

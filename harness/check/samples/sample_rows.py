@@ -189,6 +189,15 @@ class Measuring:
                 f"labels: sample {name} has {label.size} labels and {expected.size} decisions; give one for each"
             )
         right = label.reshape(expected.shape)
+        index, rule = next(iter(self.decisions.items()))
+        if rule.by in {"argmax", "argmin"}:
+            candidates = list(reference.eager.values())[index].shape[rule.axis]
+            possible = (right >= 0) & (right < candidates) & (right == np.floor(right))
+            if not possible.all():
+                raise UsageError(
+                    f"labels: sample {name} has the label {right[~possible][0]}, and the candidates are 0 to "
+                    f"{candidates - 1}; number them so, or give a `metric` that knows what it means"
+                )
         return int(np.count_nonzero(expected == right)), int(np.count_nonzero(actual == right))
 
 

@@ -25,12 +25,14 @@ COLUMNS = ("sample", "sqnr", "max_abs", "agree", "ties", "of", "margin")
 class SampleSummary:
     """The numbers so far. ``tolerance`` holds the rules about all samples together, ``decisions`` the one that counts.
 
-    ``settings`` are those of the spec.
+    ``settings`` are those of the spec. ``judged`` is False if the tolerance has no rule about decisions: they are then
+    counted, because there are labels, and break nothing.
     """
 
     tolerance: Tolerance
     settings: DataSettings
     decisions: Decisions | None = None
+    judged: bool = True
     count: int = 0
     failing: int = 0
     worst: list[SampleRow] = field(default_factory=list)
@@ -65,7 +67,7 @@ class SampleSummary:
         """One sentence for each rule about all samples that is broken."""
         yield from self._ratio_problems()
         share, counted = self._share(self._agree, self._of - self._ties), self._of - self._ties
-        if self.decisions is not None and counted and share < self.decisions.at_least:
+        if self.decisions is not None and self.judged and counted and share < self.decisions.at_least:
             low, high = wilson_interval(self._agree, counted)
             ties = f", {self._ties:,} further are ties" if self._ties else ""
             yield (
@@ -94,7 +96,7 @@ class SampleSummary:
     @property
     def inconclusive(self) -> str | None:
         """Why a pass says little: all decisions are ties, or one answer for all would pass; None if it does not."""
-        if self.decisions is None or not self._of:
+        if self.decisions is None or not self.judged or not self._of:
             return None
         if self._of == self._ties:
             return "all decisions are ties, so none was compared"

@@ -9,7 +9,6 @@ system allows enough threads, open files and semaphores.
 from __future__ import annotations
 
 import ctypes
-import os
 import resource
 import signal
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from harness.environment import usable_cpus
 from harness.errors import HarnessError
 
 TIMED_OUT = -signal.SIGALRM
@@ -134,7 +134,7 @@ def require_threads() -> None:
     over = threading.Event()
     started: list[threading.Thread] = []
     try:
-        for _ in range(len(os.sched_getaffinity(0)) + THREADS_OF_RUN):
+        for _ in range(usable_cpus() + THREADS_OF_RUN):
             thread = threading.Thread(target=over.wait, daemon=True)
             thread.start()
             started.append(thread)

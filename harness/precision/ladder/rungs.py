@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.check.stages import message_of
-from harness.errors import HarnessError, StageError, Unavailable, UsageError
+from harness.errors import StageError, Unavailable, UsageError
 from harness.latency.sampling import Call
 from harness.precision.measure import Decided, Measure, Timing, decided, measure, timed
 from harness.precision.model import (
@@ -110,8 +110,6 @@ def start_ladder(
         references = _references(model, seconds)
     except NotPrepared as error:
         return Problems(error.problems)
-    except HarnessError as error:
-        return Problems((f"{question.model}: {error}",))
     except Exception as error:  # noqa: BLE001 - the user's own code, or a library that refuses the model
         return Problems((f"{question.model}: {message_of(error)}",))
     rungs = [Rung(_precision(word), word) for word in words] or list(_usual_rungs(model))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,20 @@ import yaml
 
 from harness.compare.decisions import percent
 from harness.precision.chart import Chart, Mark, Series, svg
+from harness.precision.layers import Lowering
 from harness.precision.measure import decibel, latency_text, megabytes
 from harness.precision.process import write_texts
 from harness.precision.sensitivity import Sensitivity, TimedChoice
-from harness.precision.sensitivity.search import LoweredAlone
+from harness.precision.sensitivity.search import LoweredAlone, Target
+from harness.precision.sensitivity.steps import COPIED_SAMPLES
 from harness.precision.sensitivity.text import conclusion, how_to_use, sqnr
 from harness.result import to_json
 
 LIST_FILE = "keep.json"
+REPORT = "sensitivity.json"
+RESULTS = (REPORT, "sensitivity.html", "curve.svg", "front.svg", LIST_FILE, "mixed.yaml")
+MODELS = ("float32", "mixed", "samples")
+"""The folders that are written beside the results, if there is a list."""
 
 
 def write(sensitivity: Sensitivity, folder: Path, model_file: str) -> list[Path]:
@@ -29,14 +36,38 @@ def write(sensitivity: Sensitivity, folder: Path, model_file: str) -> list[Path]
     """
     pictures = {name: svg(chart) for name, chart in charts(sensitivity).items()}
     files = {
-        "sensitivity.json": json.dumps(as_json(sensitivity), indent=1) + "\n",
+        REPORT: json.dumps(as_json(sensitivity), indent=1) + "\n",
         "sensitivity.html": page(sensitivity, pictures, model_file),
         **{f"{name}.svg": picture for name, picture in pictures.items()},
     }
     if sensitivity.search.shortest is not None:
         files[LIST_FILE] = json.dumps(exclusion_list(sensitivity), indent=1) + "\n"
         files["mixed.yaml"] = spec(sensitivity)
+    remove_earlier(folder, files)
     return write_texts(files, folder)
+
+
+def remove_earlier(folder: Path, written: Iterable[str]) -> None:
+    """Remove what an earlier report left in ``folder`` and the one that is ``written`` lacks: it is about others."""
+    written = {*written}
+    for name in {*RESULTS} - written:
+        (folder / name).unlink(missing_ok=True)
+    if "mixed.yaml" not in written:
+        for name in MODELS:
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def earlier_report(folder: Path, model: str, lowering: Lowering, target: Target) -> str | None:
+    """What the report in ``folder`` is about, if that is another question; None if there is none to lose."""
+    try:
+        found = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        goal = Target(**{name: None if value is None else float(value) for name, value in found["target"].items()})
+        other = (found["model"], Lowering(found["to"], found["options"]), goal)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if other == (model, lowering, target):
+        return None
+    return f"{other[0]} in {other[1]}, {goal}"
 
 
 def exclusion_list(sensitivity: Sensitivity) -> dict[str, Any]:
@@ -60,8 +91,8 @@ def spec(sensitivity: Sensitivity) -> str:
         rules.append({"sqnr": sensitivity.target.sqnr})
     decided = sensitivity.start.decided
     if sensitivity.target.decisions is not None and measured is not None and measured.decisions is not None and decided:
-        # A spec judges each sample by itself.
-        share = min(sensitivity.target.decisions, measured.decisions.lowest)
+        whole = len(sensitivity.start.samples) <= COPIED_SAMPLES
+        share = sensitivity.target.decisions if whole else min(sensitivity.target.decisions, measured.decisions.lowest)
         rules.append({"decisions": {"by": decided.by, "axis": decided.axis, "at_least": share}})
     samples, kept, word = len(sensitivity.start.samples), len(sensitivity.kept), sensitivity.lowering.word
     case: dict[str, Any] = {
@@ -99,6 +130,7 @@ def as_json(sensitivity: Sensitivity) -> dict[str, Any]:
             {**to_json(each.layer), "alone": to_json(each.outcome), "kept": each.layer in sensitivity.kept}
             for each in sensitivity.search.ranking
         ],
+        "not_lowered": to_json(start.not_lowered),
         "curve": [{"kept": len(choice.kept), **to_json(choice.outcome)} for choice in sensitivity.search.curve],
         "shortest": None
         if shortest is None
@@ -189,6 +221,7 @@ def page(sensitivity: Sensitivity, pictures: Mapping[str, str], model_file: str)
             ("layer", "operators", "SQNR alone", "decisions", "worst sample"),
             [(_layer_row(each), each.layer in sensitivity.kept) for each in sensitivity.search.ranking[:MOST_ROWS]],
         ),
+        *_not_lowered(sensitivity),
         "<h2>Hazards on the way</h2>",
         *_hazards(sensitivity),
         "<h2>Choices that were timed</h2>",
@@ -218,6 +251,14 @@ def _layer_row(each: LoweredAlone) -> tuple[str, ...]:
         return each.layer.name, operators, each.outcome.failed or "", "", ""
     decided = "" if measured.decisions is None else percent(measured.decisions.share)
     return each.layer.name, operators, decibel(measured.sqnr), decided, measured.sample
+
+
+def _not_lowered(sensitivity: Sensitivity) -> Iterator[str]:
+    found = sensitivity.start.not_lowered
+    if found:
+        yield f"<h2>Not lowered by +{escape(sensitivity.lowering.word)}</h2>"
+        rows = [((each.operator, each.reason, ", ".join(each.nodes)), False) for each in found]
+        yield _table(("operator", "why", "nodes"), rows)
 
 
 def _hazards(sensitivity: Sensitivity) -> Iterator[str]:

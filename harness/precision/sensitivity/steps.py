@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from harness.check.stages import message_of
-from harness.errors import HarnessError, Unsupported
+from harness.errors import Unsupported
 from harness.exporters import Artifact
 from harness.latency.sampling import Call
 from harness.precision.hazards import Hazard, find_hazards
-from harness.precision.layers import Layer, Lowering, layers_of, lower, lowered_nodes
+from harness.precision.layers import Layer, Lowering, NotLowered, layers_of, lower, lowered_nodes, not_lowered
 from harness.precision.measure import Decided, Measure, Timing, decided, measure, timed
 from harness.precision.model import (
     RUNTIME,
@@ -67,6 +67,7 @@ class Start:
     seconds: float
     digest: str
     notes: tuple[str, ...] = ()
+    not_lowered: tuple[NotLowered, ...] = ()
 
 
 def start(scratch: Path, question: ModelQuestion, lowering: Lowering, *, announce: Announce) -> Start | Problems:
@@ -86,7 +87,7 @@ def start(scratch: Path, question: ModelQuestion, lowering: Lowering, *, announc
         seconds = time.perf_counter() - before
     except NotPrepared as error:
         return Problems(error.problems)
-    except (HarnessError, ValueError) as error:
+    except ValueError as error:
         return Problems((f"{question.model}: {error}",))
     except Exception as error:  # noqa: BLE001 - the user's own code, or a library that refuses the model
         return Problems((f"{question.model}: {message_of(error)}",))
@@ -101,6 +102,7 @@ def start(scratch: Path, question: ModelQuestion, lowering: Lowering, *, announc
         seconds,
         model.digest,
         model.notes,
+        not_lowered(model.artifact.path, nodes, lowering.word),
     )
 
 

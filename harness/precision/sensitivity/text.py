@@ -34,6 +34,7 @@ def lines(sensitivity: Sensitivity) -> Iterator[str]:
     if more > 0:
         yield f"... and {more} more in sensitivity.json"
     yield ""
+    yield from not_lowered(sensitivity)
     yield from _hazards(sensitivity)
     timed = [
         (each.name, latency_text(each.timing), megabytes(each.bytes), decibel(each.sqnr), "best" if each.best else "")
@@ -71,6 +72,17 @@ def conclusion(sensitivity: Sensitivity) -> Iterator[str]:
         yield "Each layer of the list is needed: without it, the target is missed."
     if not sensitivity.reached:
         yield "The written file misses the target."
+
+
+def not_lowered(sensitivity: Sensitivity) -> Iterator[str]:
+    """What stays in float32 although nothing is kept, by operator, and why."""
+    found = sensitivity.start.not_lowered
+    if found:
+        yield f"Not lowered by +{sensitivity.lowering.word}, so not in the table:"
+    for each in found[:SHOWN_HAZARDS]:
+        yield f"  {each}"
+    if len(found) > SHOWN_HAZARDS:
+        yield f"  ... and {len(found) - SHOWN_HAZARDS} more operators in sensitivity.json"
 
 
 def how_to_use(sensitivity: Sensitivity, model_file: str) -> list[str]:

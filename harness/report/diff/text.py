@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.errors import one_line, printable
+from harness.errors import one_line, printable, shortened
 from harness.report.diff import PARITY_LABELS, Diff, ParityChange, verdict_of
 from harness.report.diff.latency import LATENCY_ORDER, LatencyChange
 from harness.report.diff.start import UNITS, NodeChange, StartChange
@@ -18,6 +18,8 @@ from harness.report.terminal import UNFOLDED_WIDTH, standard_output
 SHOWN = 30
 GATED_NAMES = {"load": "Load", "first": "First run", "memory": "Peak memory"}
 """Rows of each table on a terminal; a pipe and ``--json`` get all of them."""
+MAX_DETAIL = 200
+"""Characters of the message of a check; the reports have all of it."""
 
 
 def show_diff(diff: Diff, console: Console | None = None) -> None:
@@ -86,7 +88,7 @@ def _parity(changes: Sequence[ParityChange], shown: int | None) -> Table:
     table = _table("parity", "case", "target", "before", "after")
     for change in changes[:shown]:
         style = "bold red" if change.worse else "green" if change.kind == "mended" else ""
-        after = ": ".join(part for part in (change.after, change.detail) if part)
+        after = ": ".join(part for part in (change.after, shortened(change.detail, MAX_DETAIL)) if part)
         cells = (change.case, change.target, change.before, after)
         table.add_row(Text(PARITY_LABELS[change.kind], style=style), *map(_text, cells))
     return _with_rest(table, len(changes), shown)

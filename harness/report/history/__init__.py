@@ -19,6 +19,7 @@ from harness.report.diff.latency import LatencyChange
 from harness.report.json_report import read_report
 from harness.report.wording import unexpected
 from harness.result import Report, Result, to_json
+from harness.spec.quoting import count_of
 
 NOTABLE = frozenset({"regressed", "mended", "gone", "unverified", "verified"})
 """The kinds of changes of parity that are change points; new checks are, if they are not as expected."""
@@ -132,7 +133,8 @@ def history_lines(runs: Sequence[Run]) -> Iterator[str]:
     """A line for each run, and one for each change below it."""
     for run in runs:
         machine = ", another machine: its latencies are not compared with earlier ones" if run.new_machine else ""
-        counts = f"{run.checks:,} checks, {run.unexpected:,} not as expected, {len(run.latencies):,} latencies{machine}"
+        latencies = f"{len(run.latencies):,} {'latency' if len(run.latencies) == 1 else 'latencies'}"
+        counts = f"{count_of(run.checks, 'check')}, {run.unexpected:,} not as expected, {latencies}{machine}"
         yield f"{run.began or 'no date'}  {run.path}: {counts}"
         for change in run.parity:
             outcomes = " -> ".join(filter(None, (change.before, change.after)))

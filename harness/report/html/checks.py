@@ -68,7 +68,7 @@ def check_fields(result: Result, attached: Mapping[str, Any], run: Mapping[str, 
         "line": _line(result),
         "message": None if result.message is None else _cut(result.message),
         "blame": blame_words(result),
-        "evidence": list(map(_cut, result.evidence)) or None,
+        "evidence": list(_evidence(result)) or None,
         "numbers": [_numbers(label, comparison) for label, comparison in comparisons(result)] or None,
         "exact": list(_exact(result)) or None,
         "findings": [[expectation_name(one), one.passed, _cut(one.message)] for one in result.findings] or None,
@@ -90,6 +90,14 @@ def check_fields(result: Result, attached: Mapping[str, Any], run: Mapping[str, 
         "file": result.artifact_path,
         **{key: attached.get(key) for key in ("log", "script", "pictures", "left_out", "layers")},
     }
+
+
+def _evidence(result: Result) -> Iterator[str]:
+    """The evidence, without the worst element of a comparison where the message has shown it."""
+    for line in result.evidence:
+        head, worst, rest = line.partition("; worst at ")
+        shown = worst + rest.partition("; allowed")[0]
+        yield _cut(head if worst and shown in (result.message or "") else line)
 
 
 def _of_samples(result: Result) -> Iterator[str]:

@@ -22,6 +22,7 @@ from harness.report.wording import (
     verdict,
 )
 from harness.result import STATUSES, Report, Status
+from harness.spec.quoting import count_of
 
 # The top of the page
 
@@ -56,10 +57,12 @@ class Row:
 class Headline:
     """The top of the page.
 
-    ``sentence`` and ``tally`` are the verdict, split before the counts in parentheses; ``verdict_class`` is its CSS
-    class. ``complaints`` are all but the first, which is in the verdict. ``facts`` are labels and values.
+    ``title`` is the kind of the report, or the question of `harness compare`. ``sentence`` and ``tally`` are the
+    verdict, split before the counts in parentheses; ``verdict_class`` is its CSS class. ``complaints`` are all but the
+    first, which is in the verdict. ``facts`` are labels and values.
     """
 
+    title: str
     sentence: str
     tally: str
     verdict_class: VerdictClass
@@ -78,6 +81,7 @@ def headline(report: Report) -> Headline:
     for result in report.results:
         statuses[result.target].append(result.status)
     return Headline(
+        title=_title(report),
         sentence=sentence or counts,
         tally=parenthesis + counts if sentence else "",
         verdict_class=_VERDICT_CLASSES[whole.partition(":")[0]],
@@ -87,6 +91,12 @@ def headline(report: Report) -> Headline:
         whole=_row("", [result.status for result in report.results]),
         rows=tuple(_row(target, of_target) for target, of_target in statuses.items()),
     )
+
+
+def _title(report: Report) -> str:
+    compared = report.run.get("compared")
+    about = compared.get("about") if isinstance(compared, Mapping) else None
+    return printable(one_line(str(about))) if about else "Parity report"
 
 
 def _row(target: str, statuses: Sequence[Status]) -> Row:
@@ -112,7 +122,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     packages = environment.get("packages") or {}
     yield "started", str(run.get("began", "")).replace("T", " ").replace("Z", " UTC")
     yield "duration", _duration(run.get("seconds"))
-    yield "specs", ", ".join(map(str, run.get("paths") or ()))
+    yield "compared" if run.get("compared") else "specs", ", ".join(map(str, run.get("paths") or ()))
     yield "only", ", ".join(map(str, run.get("keywords") or ()))
     yield "shard", str(run.get("shard") or "")
     yield "exports", export_counts(report) or ""
@@ -125,7 +135,7 @@ def _hardware(environment: Any) -> Iterator[str]:
     cpu = environment.get("cpu") or {}
     yield str(environment.get("board") or "")
     yield str(cpu.get("model") or "")
-    yield f"{cpu['usable']} CPUs" if cpu.get("usable") else ""
+    yield count_of(cpu["usable"], "CPU") if isinstance(cpu.get("usable"), int) else ""
     yield from (str(gpu.get("name") or "") for gpu in environment.get("gpus") or ())
     yield str(environment.get("os") or "")
 

@@ -38,8 +38,8 @@ from pydantic import Field, ValidationError
 
 from harness.errors import Location, RuntimeMissing, UsageError
 from harness.registry import plugins
+from harness.spec import KNOWN_FAILURES_FILE
 from harness.spec.bundle.entries import PACK_AGAIN, CaseEntry, Digest, PackedModel, RelativePath
-from harness.spec.known_failures import KNOWN_FAILURES_FILE
 from harness.spec.language.case import Case, Expectation, WeightedModel
 from harness.spec.quoting import join_names, suggestion
 from harness.spec.targets import Target, parse_target, runs_format, split_target

@@ -20,7 +20,6 @@ from harness.spec.yaml import read
 from harness.spec.yaml.strict import StrictModel, invalid_value, validated
 from harness.spec.yaml.tree import Node
 
-KNOWN_FAILURES_FILE = "known-failures.yaml"
 NO_REASON = "TODO"
 """How the reason of an entry begins that nobody has written yet."""
 

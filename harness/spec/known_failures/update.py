@@ -16,19 +16,16 @@ from typing import Any
 
 import yaml
 
-from harness.errors import SpecError, UsageError
+from harness.errors import SpecError, UsageError, shortened
 from harness.result import Report, Result, Status
+from harness.spec import KNOWN_FAILURES_FILE
 from harness.spec.glob import NameIndex
-from harness.spec.known_failures import (
-    KNOWN_FAILURES_FILE,
-    NO_REASON,
-    KnownFailure,
-    entries_by_check,
-    load_known_failures,
-)
+from harness.spec.known_failures import NO_REASON, KnownFailure, entries_by_check, load_known_failures
 
 REASON_PREFIX = f"{NO_REASON} say why"
 """How the reason of a proposed entry begins."""
+MAX_MESSAGE = 200
+"""Characters of the message of a check in the reason of a proposed entry."""
 
 PASSING: frozenset[Status] = frozenset({"passed", "fixed"})
 FAILING: frozenset[Status] = frozenset({"failed", "error"})
@@ -127,7 +124,7 @@ def _proposed(unlisted: Sequence[Result], results: Sequence[Result]) -> list[Map
     for result in unlisted:
         family = _family(result.case)
         cases = family if "[" in result.case and fails_as_a_whole[family, result.target] else result.case
-        reason = f"{REASON_PREFIX}: {result.message or 'no message'}"
+        reason = f"{REASON_PREFIX}: {shortened(result.message or 'no message', MAX_MESSAGE)}"
         entry = {"cases": cases, "targets": result.target, "stage": result.stage, "symptom": result.symptom}
         entries.setdefault((cases, result.target), {**entry, "reason": " ".join(reason.split())})
     return list(entries.values())

@@ -13,6 +13,7 @@ from pydantic import RootModel
 
 from harness.errors import Mistakes, Problem, SpecError, UsageError, collect_problems
 from harness.registry import plugins
+from harness.spec import TARGETS_FILE
 from harness.spec.glob import matches
 from harness.spec.language.case import ModelFormat, StoredModel
 from harness.spec.model_files import FORMAT_NAMES
@@ -21,9 +22,6 @@ from harness.spec.targets import FILE, TARGET_SYNTAX, TESTED_FILE, Target, parse
 from harness.spec.yaml import read
 from harness.spec.yaml.strict import validated
 from harness.spec.yaml.tree import Node
-
-TARGETS_FILE = "targets.yaml"
-
 
 SET_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 

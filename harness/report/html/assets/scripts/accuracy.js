@@ -14,6 +14,7 @@ function accuracy() {
   if (!compared.length) return;
   const section = reveal("accuracy");
   const table = h("table", { class: "spread" });
+  table.style.setProperty("--columns", targets.filter((target) => compared.some((check) => check.target === target)).length);
   const draw = (measure) => table.replaceChildren(...accuracyRows(compared, measure));
   const options = MEASURES.map((measure, at) =>
     h("label", {}, h("input", { type: "radio", name: "measure", checked: at === 0, onchange: () => draw(measure) }), " ", measure.name));
@@ -92,11 +93,11 @@ function histogram(ofTarget, measure) {
   const exact = bins[0].good + bins[0].bad;
   const lost = bins[measure.bins].good + bins[measure.bins].bad;
   const farthest = lost ? `${lost.toLocaleString("en")} beyond any tolerance` : `max ${figure(error)} ${measure.unit}`.trim();
-  const label = exact === measured.length ? "all exact" : farthest;
+  const [label, rest] = exact === measured.length ? [measured.length > 1 ? `all ${measured.length.toLocaleString("en")} exact` : "exact", ""] : [farthest, ` of ${measured.length.toLocaleString("en")}`];
   const width = (measure.bins + 1) * WIDE;
   return [
     s("svg", { viewBox: `0 0 ${width} 34`, preserveAspectRatio: "none", role: "img", "aria-label": `${exact} of ${measured.length} exact, ${farthest}` }, s("line", { class: "floor", x1: 0, x2: width, y1: 33.5, y2: 33.5 }), bars),
-    h("div", { class: "told" }, exact === measured.length ? label : h("a", { href: addressOf(check) }, label), h("span", { class: "muted" }, ` of ${measured.length}`)),
+    h("div", { class: "told" }, rest ? [h("a", { href: addressOf(check) }, label), h("span", { class: "muted" }, rest)] : label),
   ];
 }
 

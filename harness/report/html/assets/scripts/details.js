@@ -2,7 +2,7 @@
 function detailsOf(check) {
   const parts = [
     block("Worst elements, all digits", check.exact && [h("pre", {}, check.exact.join("\n"))]),
-    block("Where the other outputs differ", check.pictures?.slice(1).map(pictureOf)),
+    block("Where else it differs", check.pictures?.slice(1).map(pictureOf)),
     block("Numbers", check.numbers && numbersOf(check.numbers)),
     block("Expectations", check.findings && findingsOf(check.findings)),
     block("Distance from the float64 reference", check.distances && distancesOf(check.distances)),

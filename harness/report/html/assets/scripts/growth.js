@@ -1,4 +1,4 @@
-// Latency by input size, for cases that were timed at several sizes: one panel per machine, all on one scale.
+// Latency by input size, for cases that were timed at several sizes: one panel per case and machine, all on one scale.
 const PLOT = 250;
 const GROWN_AT_ONCE = 6;
 
@@ -6,26 +6,25 @@ function growthCharts(timed) {
   const grown = timed.filter((check) => sized(check).length > 1);
   if (!grown.length) return null;
   const looks = new Set(grown.map((check) => onFirstMachine(check.target)));
-  const keys = grown.some((check) => sized(check).some((one) => one.low_confidence)) ? [lowConfidenceKey()] : [];
-  return h("div", {}, legend([...looks], keys, withoutMachine),
-    paged([...grouped(grown, (check) => check.case)], GROWN_AT_ONCE, (page) => h("div", { class: firstMachine ? "" : "grid-of-charts" }, page.map(growthOf))));
+  return h("div", {}, legend([...looks], [], withoutMachine),
+    paged([...grouped(grown, (check) => check.case)], GROWN_AT_ONCE, (page) => h("div", { class: firstMachine ? "" : "grid-of-charts" }, page.map((one) => growthOf(one, page.flatMap(([, ofCase]) => ofCase))))));
 }
 
 const sized = (check) => check.latency.by_shape.filter((one) => one.elements > 0).sort((one, other) => one.elements - other.elements);
 
-function growthOf([name, ofCase]) {
+function growthOf([name, ofCase], shown) {
   const rows = ofCase.flatMap((check) => check.latency.by_shape.map((one) => [`${check.target} at ${one.shapes}`, one]));
   return h("div", { class: "grown" },
     h("h4", {}, h("code", {}, breakable(name))),
-    h("div", { class: "grid-of-charts" }, [...grouped(ofCase, (check) => machineOf(check.target))].map(([machine, onMachine]) => growthPanel(machine, onMachine, ofCase))),
+    h("div", { class: "grid-of-charts" }, [...grouped(ofCase, (check) => machineOf(check.target))].map(([machine, onMachine]) => growthPanel(machine, onMachine, shown))),
     fold({ class: "fold-table" }, "As a table", () => timingTable("target, shapes", rows)));
 }
 
-const growthPanel = (machine, onMachine, ofCase) => h("div", { class: "panel" }, machine ? h("p", { class: "muted small" }, `on ${machine}`) : null, growthChart(onMachine, ofCase));
+const growthPanel = (machine, onMachine, shown) => h("div", { class: "panel" }, machine ? h("p", { class: "muted small" }, `on ${machine}`) : null, growthChart(onMachine, shown));
 
-// The axes cover all of `ofCase`, so that the panels of a case can be compared.
-function growthChart(onMachine, ofCase) {
-  const points = ofCase.flatMap(sized);
+// The axes cover all of `shown`, so that the panels beside each other can be compared.
+function growthChart(onMachine, shown) {
+  const points = shown.flatMap(sized);
   return chart("Median latency by the number of elements of the inputs", (width) => {
     const left = 64;
     const x = logAxis(points.map((one) => one.elements), left, width - 12);

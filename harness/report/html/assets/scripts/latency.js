@@ -3,8 +3,8 @@ function latency() {
   const timed = checks.filter((check) => check.latency);
   if (!timed.length) return;
   const section = reveal("latency");
-  section.append(h("p", { class: "note" }, "Medians with 95 % interval. Eager torch was timed on the same inputs in the same rounds. ",
-    "Hollow mark: low confidence, see the check."));
+  section.append(h("p", { class: "note" }, "Medians with 95 % interval. Eager torch was timed on the same inputs in the same rounds."));
+  if (timed.some(isUnsure)) section.append(legend([], lowConfidenceKey()));
   ratios(section, "Ratio to eager torch", againstEagerTorch(timed), "Below 1x is faster than eager.");
   if (firstMachine) ratios(section, `Ratio to ${firstMachine}`, acrossMachines(timed),
     "Each interval is built from two 95 % intervals, so that its confidence is at least 90 %.");
@@ -22,6 +22,9 @@ function besideWholeModel(times) {
     h("tbody", {}, times.rows.map(([name, count, cells]) => h("tr", {},
       h("th", { scope: "row" }, breakable(name)), [count || "-", ...cells].map((text) => h("td", {}, text)))))))];
 }
+
+// A figure with low confidence, of the check or of one of its shapes, has a hollow mark.
+const isUnsure = ({ latency: { low_confidence, by_shape } }) => Boolean(low_confidence) || by_shape.some((one) => one.low_confidence);
 
 function ratios(section, title, rows, note) {
   if (rows.length) section.append(h("h3", {}, title), h("p", { class: "note" }, note), ratioChart(title, rows));

@@ -59,8 +59,8 @@ function growthOfError(layers) {
         s("line", { class: "grid", x1: left, x2: right, y1: axis.at(tick), y2: axis.at(tick) }),
         s("text", { class: "muted", x: left - 6, y: axis.at(tick) + 4, "text-anchor": "end" }, figure(tick)),
       ]),
-      s("text", { class: "muted", x: left, y: LAYERS_HEIGHT - 6 }, layers[0].path || layers[0].type),
-      s("text", { class: "muted", x: right, y: LAYERS_HEIGHT - 6, "text-anchor": "end" }, layers.at(-1).path || layers.at(-1).type),
+      s("text", { class: "muted", x: left, y: LAYERS_HEIGHT - 6 }, `first: ${nameOf(layers[0])}`),
+      s("text", { class: "muted", x: right, y: LAYERS_HEIGHT - 6, "text-anchor": "end" }, layers.length > 1 ? `last: ${nameOf(layers.at(-1))}` : ""),
       s("rect", { class: "layer-whole", width, height: LAYERS_HEIGHT }), plot);
     return { height: LAYERS_HEIGHT, content };
   });
@@ -71,6 +71,8 @@ function growthOfError(layers) {
       h("li", {}, s("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, s("path", { class: "layer-reference", d: "M-7 0H7" })), "the reference's own")),
     figureOf, readout);
 }
+
+const nameOf = (layer) => layer.path || layer.type || "the model";
 
 // A line through the points; it is interrupted where there is no value.
 function line(name, points) {
@@ -84,7 +86,7 @@ function layerWords(layer) {
     `local ${figure(real(layer.local))}`, `accumulated ${figure(real(layer.accumulated))}`, `the reference's own ${figure(real(layer.reference))}`,
     layer.times === null ? null : `${figure(real(layer.times), 2)} times what rounding explains${layer.wrong ? ": WRONG" : ""}`,
     layer.sqnr === null ? null : `SQNR ${figure(real(layer.sqnr))} dB`,
-    layer.seconds === null ? null : `${figure(layer.seconds * 1e6)} us`, layer.provider ? `on ${provider(layer)}` : null,
+    layer.seconds === null ? null : `${figure(layer.seconds * 1e6)} \u00b5s`, layer.provider ? `on ${provider(layer)}` : null,
     `output ${JSON.stringify(layer.shape)}`, layer.nodes ? `nodes ${layer.nodes}` : null,
   ];
   return parts.filter(Boolean).join(", ");
@@ -95,13 +97,15 @@ function provider(layer) {
 }
 
 function layerTable(layers) {
-  const columns = ["layer", "type", "local", "accumulated", "reference", "SQNR (dB)", "x rounding", "us", "provider", "nodes"];
+  const isFigure = (at) => (at >= 2 && at <= 7 ? "figure" : null);
+  const columns = ["layer", "type", "local", "accumulated", "reference", "SQNR (dB)", "x rounding", "\u00b5s", "provider", "nodes"];
   const cells = (layer) => [
     layer.type + (layer.arguments ? `(${layer.arguments})` : ""), ...[layer.local, layer.accumulated, layer.reference, layer.sqnr].map((value) => figure(real(value))),
     (layer.wrong ? "WRONG " : "") + figure(real(layer.times), 2),
     layer.seconds === null ? "-" : figure(layer.seconds * 1e6), provider(layer), layer.judged_with ? `judged with ${layer.judged_with}` : layer.nodes || "-",
   ];
   return scrolled("All layers", h("table", { class: "plain small" },
-    h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, name)))),
-    h("tbody", {}, layers.map((layer) => h("tr", {}, h("th", { scope: "row" }, breakable(layer.path || "-")), cells(layer).map((text) => h("td", {}, text)))))));
+    h("thead", {}, h("tr", {}, columns.map((name, at) => h("th", { scope: "col", class: isFigure(at) }, name)))),
+    h("tbody", {}, layers.map((layer) => h("tr", { class: layer.wrong ? "wrong-layer" : null },
+      h("th", { scope: "row" }, breakable(layer.path || "-")), cells(layer).map((text, at) => h("td", { class: isFigure(at + 1) }, text)))))));
 }

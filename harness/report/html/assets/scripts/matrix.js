@@ -1,6 +1,7 @@
 // Cases by targets. Only open rows are in the page, so that ten thousand checks are as fast as ten.
 const AT_ONCE = 200;
 const OPENED_AT_ONCE = 40;
+const CHECKS_OPENED_AT_FIRST = 30;
 
 function matrix() {
   const open = new Set();
@@ -15,7 +16,7 @@ function matrix() {
     columns = choice.target ? [choice.target] : targets;
     const groups = specs.filter((spec) => spec.visible.length);
     const rows = groups.reduce((sum, spec) => sum + spec.visible.length, 0);
-    const all = isChosen() && rows <= OPENED_AT_ONCE;
+    const all = isChosen() ? rows <= OPENED_AT_ONCE : checks.length <= CHECKS_OPENED_AT_FIRST;
     const head = h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "case"), columns.map((target) => h("th", { scope: "col" }, breakable(target)))));
     bodies = groups.map((spec) => {
       const body = h("tbody");

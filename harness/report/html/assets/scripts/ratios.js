@@ -25,7 +25,7 @@ function ratioRow({ name, target, points }) {
     links: points.length <= CROWD,
     lane: (axis) => [
       points.length > CROWD ? heap(target, points, axis) : dots(target, points, axis),
-      s("svg", { x: percent(axis.at(meanOf(points))), y: "50%", overflow: "visible" }, s("path", { class: "mark mean", d: "M0 -9l5 9l-5 9l-5 -9z" })),
+      points.length > 1 ? s("svg", { x: percent(axis.at(meanOf(points))), y: "50%", overflow: "visible" }, s("path", { class: "mark mean", d: "M0 -9l5 9l-5 9l-5 -9z" })) : null,
     ],
     cells: [times(meanOf(points)), `${times(Math.min(...ratios))} to ${times(Math.max(...ratios))}`,
       [count(points.length, "case"), unsure ? h("small", { class: "muted block" }, `${unsure.toLocaleString("en")} with low confidence`) : null]],

@@ -7,7 +7,7 @@ function slowest(timed) {
   const cases = [...grouped(timed, (check) => check.case).values()].sort((one, other) => longest(other) - longest(one));
   const axis = laneAxis(timed.flatMap(({ latency }) => [latency.median_us, latency.low_us, latency.high_us, latency.eager_us]));
   return [
-    legend([], [eagerKey(), ...(timed.some((check) => check.latency.low_confidence) ? [lowConfidenceKey()] : [])]),
+    legend([], eagerKey()),
     paged(cases, Math.max(3, Math.min(SLOWEST, Math.floor(LANES_AT_ONCE / targets.length))), (page) => h("div", { class: "lane-box slowest" }, laneTable("Median latency (log scale)", axis, duration,
       ["case, target", "median", "95 % interval", "ratio to eager"], page.map((ofCase) => rowsOfCase(ofCase))))),
   ];
