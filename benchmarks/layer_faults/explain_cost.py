@@ -52,9 +52,9 @@ class Residual(nn.Module):
         return added
 
 
-def one_layer() -> nn.Module:
+def smallest() -> nn.Module:
     """What takes time whatever the net is: the start, and the libraries."""
-    return nn.Linear(64, 64)
+    return nn.Sequential(nn.Linear(64, 64), nn.ReLU())
 
 
 def perceptron() -> nn.Module:
@@ -91,7 +91,7 @@ def many() -> nn.Module:
 
 
 NETS: Mapping[Callable[[], nn.Module], tuple[int, ...]] = {
-    one_layer: (4, 64),
+    smallest: (4, 64),
     perceptron: (4, 64),
     convolutions: (1, 8, 16, 16),
     residuals: (1, 8, 16, 16),
@@ -128,7 +128,8 @@ def report(rows: Sequence[Row]) -> str:
                 "`python -m benchmarks.layer_faults.explain_cost --write`: `harness explain` of a fault planted in the "
                 "middle of a file, beside `harness run` of the same check, whose row has its layer table. CPU seconds "
                 "of all processes of a command from its start to its end, libraries included, one run each. "
-                "`one_layer` shows what the start and the libraries take. "
+                f"Other work ran at the same time (load {os.getloadavg()[2]:.0f}), which CPU time hardly shows. "
+                "`smallest` shows what the start and the libraries take. "
                 f"At most {ALLOWED:g} times is allowed. {versions_text()}."
             ),
             "",
