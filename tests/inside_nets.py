@@ -77,6 +77,56 @@ class Residuals(nn.Module):
         return x
 
 
+class Dicts(nn.Module):
+    """Blocks in dicts, which are not called: the older exporter writes the scope "/norm" for the norm of each block."""
+
+    def __init__(self, gate: float = 1.0) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.ModuleDict({"norm": nn.LayerNorm(6), "up": nn.Linear(6, 6)}) for _ in range(3)])
+        self.norm, self.gate = nn.LayerNorm(6), gate
+        for parameter in self.parameters():  # exporters write equal weights once
+            nn.init.uniform_(parameter, 0.5, 1.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            assert isinstance(layer, nn.ModuleDict)
+            x = x + self.gate * layer["up"](layer["norm"](x))
+        answer: torch.Tensor = self.norm(x)
+        return answer
+
+
+class Positive(nn.Module):
+    """Functions between layers, and a positive output of a layer: its absolute values are the same tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList([nn.Conv2d(3, 3, 3, padding=1) for _ in range(4)])
+        self.norms = nn.ModuleList([nn.BatchNorm2d(3) for _ in range(4)])
+        self.pool = nn.AvgPool2d(3, 1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for number in (0, 2):
+            y = torch.relu(self.norms[number](self.convs[number](x)))
+            x = torch.relu(x + self.norms[number + 1](self.convs[number + 1](y)))
+        x = self.pool(x)
+        return torch.sqrt(x.abs()) + x
+
+
+class Branches(nn.Module):
+    """One layer's output is read by a layer that comes much later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.act = nn.Linear(6, 6), nn.Linear(6, 6), nn.Tanh()
+        self.chain = nn.Sequential(*(nn.Linear(6, 6) for _ in range(6)))
+        self.norm = nn.LayerNorm(6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, second = self.one(x), self.act(self.two(x))
+        answer: torch.Tensor = self.chain(first) * self.norm(second) + second
+        return answer
+
+
 def net(gate: float = 1.0, divisor: int | None = None) -> Net:
     """A seeded net in evaluation mode."""
     torch.manual_seed(0)
@@ -95,11 +145,12 @@ def inputs() -> torch.Tensor:
     return torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(1))
 
 
-def onnx_file(module: nn.Module, path: Path) -> Path:
+def onnx_file(module: nn.Module, path: Path, *, dynamo: bool = False) -> Path:
     """``module`` exported to ONNX."""
+    opset = 20 if dynamo else 17
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(module, (inputs(),), str(path), dynamo=False, opset_version=17, input_names=["x"])
+        torch.onnx.export(module, (inputs(),), str(path), dynamo=dynamo, opset_version=opset, input_names=["x"])
     return path
 
 

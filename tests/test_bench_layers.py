@@ -9,9 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
+from onnx import helper
 from rich.console import Console
 
+from harness.engine.bench.process import with_modules
 from harness.report.diff import Diff, diff, verdict_of
 from harness.report.diff.start import StartFigure
 from harness.report.diff.text import show_diff
@@ -57,6 +60,22 @@ def test_layers_of_torchscript_in_lists_have_their_whole_path(harness: Call, spe
     rows = harness("bench", "specs", *options).only["latency"]["nodes"]["rows"]
     ambiguous = {"0", "1.0"}  # torch calls first.0 and second.0.0 alike, and first.1.0 and second.1.0
     assert {row["module"] for row in rows} == {"", "first.1.1", *ambiguous}
+
+
+def test_fused_nodes_and_layers_of_one_name_have_their_layer(tmp_path: Path) -> None:
+    parts = (("/conv/Conv", "c"), ("/conv/Relu", "r"), ("/norm/Mul", "n0"), ("/norm_1/Mul", "n1"), ("/norm_2/Mul", "y"))
+    names = ["x", *(output for _, output in parts)]
+    nodes = [
+        helper.make_node(name.rpartition("/")[2], [read, read], [output], name=name)
+        for (name, output), read in zip(parts, names, strict=False)
+    ]
+    ends = [helper.make_tensor_value_info(name, 1, None) for name in ("x", "y")]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:])), str(tmp_path / "net.onnx"))
+    timed = ("r_nchwc", "/norm/Mul", "/norm_1/Mul", "/norm_2/Mul", "ReorderOutput")
+    times = [NodeTimes(name, "", us=(1.0,)) for name in timed]
+    called = ["", "conv", "layers.0.norm", "layers.1.norm", "norm"]
+    found = with_modules(times, tmp_path / "net.onnx", called)
+    assert [each.module for each in found] == ["conv", "layers.0.norm", "layers.1.norm", "norm", ""]
 
 
 def test_the_time_of_a_call_is_told_by_node_operator_and_layer(harness: Call, spec: Write, here: Path) -> None:
@@ -149,6 +168,17 @@ def test_the_tables_say_what_is_gated_and_what_could_be() -> None:
     assert "not gated; --gate memory gates it" in text
     assert "+3" in text
     assert "Regressed: 1 slower to load." in text
+
+
+def test_what_a_gate_compared_is_counted_and_what_nobody_knows_is_shown() -> None:
+    noisy = report()
+    assert noisy.results[0].latency is not None
+    noisy.results[0].latency["start"]["peak_mb"]["samples"] = [40.0, 65.0]
+    console = Console(width=200, record=True, file=io.StringIO())
+    show_diff(diff(report(), noisy, gate=("load", "memory")), console)
+    text = console.export_text()
+    assert "Load: 1 no change.\nPeak memory: 1 inconclusive.\nNo regression." in text
+    assert "memory" in text.partition("Parity")[0]
 
 
 def test_a_gate_needs_something_to_compare_with(harness: Call, spec: Write) -> None:

@@ -55,7 +55,7 @@ def net(spec: Callable[[str, str], Path], here: Path) -> Path:
 def test_a_check_is_explained_again_if_anything_changed_that_it_depends_on(
     harness: Call, net: Path, here: Path
 ) -> None:
-    words = (*WORDS, "--allow-import", "--private")
+    words = (*WORDS, "--allow-import", "--private", "-o", "reports/explain/net-net.py")
     model = here / "reports" / "explain" / "net-net-nodes" / "model.onnx"
 
     def is_kept(*more: str, code: int = 1) -> bool:

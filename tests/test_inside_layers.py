@@ -23,7 +23,18 @@ from harness.report.json_report import JsonReport, read_report
 from harness.report.layers import LayersReport, layer_lines
 from harness.report.model_explorer import ModelExplorerReport
 from harness.result import Layer, Report, Result
-from tests.inside_nets import Residuals, changed, inputs, net, onnx_file, scaled, without_names
+from tests.inside_nets import (
+    Branches,
+    Dicts,
+    Positive,
+    Residuals,
+    changed,
+    inputs,
+    net,
+    onnx_file,
+    scaled,
+    without_names,
+)
 
 LEGACY = "onnx-torchscript@17/ort-cpu"
 LAYERS = [
@@ -110,6 +121,59 @@ def test_a_layer_whose_nodes_cannot_be_evaluated_is_blamed_on_nobody_and_the_rea
     assert (result.status, result.blame, wrong(result)) == ("failed", None, ["pool"])
     reason = "the layer's part of the file could not be evaluated in float64: RuntimeError: no such operator"
     assert result.evidence == (reason,)
+
+
+def another_operator(graph: onnx.GraphProto, operator: str, number: int, other: str) -> None:
+    [node for node in graph.node if node.op_type == operator][number].op_type = other
+
+
+@pytest.mark.parametrize(
+    ("node", "path"), [("/norm_1/LayerNormalization", "layers.1.norm"), ("/up/MatMul", "layers.0.up")]
+)
+def test_layers_with_one_name_in_dicts_are_told_apart(tmp_path: Path, node: str, path: str) -> None:
+    torch.manual_seed(0)
+    module = Dicts(gate=1e-6).eval()
+    plain = onnx_file(module, tmp_path / "plain.onnx")
+    assert not wrong(compared(plain, module))
+    result = compared(changed(plain, tmp_path / "faulty.onnx", lambda graph: scaled(graph, node, 1.05)), module)
+    assert (result.status, wrong(result)) == ("failed", [path]), result.layers_show
+
+
+def test_a_function_is_not_taken_for_another_because_a_later_value_looks_like_a_layers(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = Positive().eval()
+    plain = onnx_file(module, tmp_path / "plain.onnx", dynamo=True)
+    faulty = changed(plain, tmp_path / "faulty.onnx", lambda graph: another_operator(graph, "Relu", 2, "Softplus"))
+    result = compared(faulty, module)
+    (layer,) = [layer for layer in result.layers if layer.wrong]
+    assert (layer.type, layer.nodes) == ("functional", ("node_relu_2",)), result.layers_show
+
+
+def test_in_a_file_without_names_a_layer_is_found_by_those_that_read_it(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = Branches().eval()
+    plain = onnx_file(module, tmp_path / "plain.onnx")
+
+    def fault(graph: onnx.GraphProto) -> None:
+        another_operator(graph, "Tanh", 0, "Softsign")
+        without_names(graph)
+
+    result = compared(changed(plain, tmp_path / "faulty.onnx", fault), module)
+    assert wrong(result) == ["act"], result.layers_show
+
+
+def test_in_a_file_without_names_a_wrong_last_layer_is_named(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 4)).eval()
+    plain = onnx_file(module, tmp_path / "plain.onnx")
+
+    def fault(graph: onnx.GraphProto) -> None:
+        scaled(graph, [node.name for node in graph.node if node.op_type == "MatMul"][-1], 1.05)
+        without_names(graph)
+
+    result = compared(changed(plain, tmp_path / "faulty.onnx", fault), module)
+    assert (result.status, wrong(result)) == ("failed", ["2"]), result.layers_show
+    assert (result.layers_show or "").startswith("one step at 2, ")
 
 
 def test_a_fault_is_a_step_at_the_layer_that_has_it(exported: Path, tmp_path: Path) -> None:
@@ -342,6 +406,14 @@ def test_a_value_that_is_nan_on_one_side_is_a_fault() -> None:
     actual[3] = np.nan
     found = measure(actual, exact.astype(np.float32), exact)
     assert (found.times, found.nonfinite) == (math.inf, 1)
+
+
+def test_the_error_of_the_reference_does_not_depend_on_where_the_file_is_nan() -> None:
+    exact = np.arange(1.0, 9.0)
+    reference = (exact * (1 + 1e-6)).astype(np.float32)
+    right = measure(reference, reference, exact).reference_error
+    assert right is not None
+    assert measure(np.full(8, np.nan, np.float32), reference, exact).reference_error == right > 0
 
 
 def rows(errors: list[float], wrong: dict[int, float] | None = None) -> list[Layer]:

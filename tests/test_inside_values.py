@@ -29,7 +29,8 @@ from harness.inside.nodes.matching import (
     has_folded_calls,
     match_values,
     module_of,
-    owning_call,
+    owners,
+    owning_calls,
     with_all_values_as_outputs,
 )
 from harness.inside.nodes.walk import _first_divergent, _Search
@@ -208,8 +209,17 @@ def test_the_deepest_known_scope_counts() -> None:
     assert module_of(node("n", ["x"], ["y"], scopes), ["head", "head.act", "other"]) == "head.act"
     assert module_of(node("n", ["x"], ["y"], scopes), ["other"]) is None
     calls = [ModuleCall("other", "A", ()), ModuleCall("head", "B", ()), ModuleCall("head", "C", ())]
-    assert owning_call(node("n", ["x"], ["y"], scopes), calls) is calls[1]
-    assert owning_call(node("n", ["x"], ["y"], []), calls) is None
+    assert owning_calls([node("n", ["x"], ["y"], scopes)], calls) == {"y": calls[1]}
+    assert owning_calls([node("n", ["x"], ["y"], [])], calls) == {}
+
+
+def test_a_scope_that_leaves_out_dicts_belongs_to_the_calls_that_fit_it_in_order() -> None:
+    names = ["/norm/LayerNormalization", "/mlp/mlp.0/Gemm", "/norm_1/LayerNormalization", "/mlp/mlp.0_1/Gemm"]
+    nodes = [node(name, ["x"], [f"y{number}"]) for number, name in enumerate([*names, "/norm_2/LayerNormalization"])]
+    called = ["layers.0.norm", "layers.0.mlp.0", "layers.1.norm", "layers.1.mlp.0", "norm"]
+    assert owners(nodes, called) == {f"y{number}": path for number, path in enumerate(called)}
+    # With a call that has no nodes nobody knows which of them it is.
+    assert owners(nodes, [*called, "layers.2.norm"]) == {"y1": "layers.0.mlp.0", "y3": "layers.1.mlp.0"}
 
 
 def graph_of(*nodes: NodeProto, output: str) -> Any:

@@ -18,6 +18,7 @@ layer.
 from __future__ import annotations
 
 import argparse
+import re
 import warnings
 from pathlib import Path
 
@@ -37,6 +38,14 @@ def chosen_options(about: str | None, items: str, report: str) -> argparse.Names
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     return options
+
+
+def write_cost(part: str) -> None:
+    """Write one part of reports/layer-cost.md, which begins with its title; other parts stay."""
+    path, title = ROOT / "reports/layer-cost.md", part.partition("\n")[0]
+    parts = re.split(r"^(?=# )", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    kept = {each.partition("\n")[0]: each.rstrip() + "\n" for each in parts if each} | {title: part.rstrip() + "\n"}
+    path.write_text("\n".join(kept.values()), encoding="utf-8")
 
 
 def versions_text() -> str:

@@ -4,7 +4,8 @@
 
 A ResNet-50 at 224 px and a transformer of twelve layers in BERT's sizes, with random weights, exported by both ONNX
 exporters. Each check is made without layers twice, because the first one of an exporter loads libraries, and then with
-them. Writes reports/layer-cost.md. Exit code 1 if a check with its layers takes more than three times its own time.
+them. Writes its part of reports/layer-cost.md. Exit code 1 if a check with its layers takes more than three times its
+own time.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from tabulate import tabulate
 from torch import nn
 
-from benchmarks.layer_faults import ROOT, chosen_options, versions_text
+from benchmarks.layer_faults import ROOT, chosen_options, versions_text, write_cost
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.check import check
 from harness.check.files.contexts import CaseContexts
@@ -146,7 +147,7 @@ def main() -> int:
         )
     )
     if options.write:
-        (ROOT / "reports/layer-cost.md").write_text(text, encoding="utf-8")
+        write_cost(text)
     print(text)
     return 0 if rows and all(row[-1] <= ALLOWED for row in rows) else 1
 

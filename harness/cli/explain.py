@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,7 +112,9 @@ def explain(
         specs = load_specs(paths or ("specs",), allow_import=allow_import)
     selected = choose_case(specs.cases, case)
     selected_target = choose_target(specs, selected, target)
-    path = output or SCRIPTS_FOLDER / f"{UNSAFE_IN_FILE_NAMES.sub('-', selected.id).strip('-')}.py"
+    # The folder is handed over: its name must not be that of a private model.
+    name = f"private {sha256(selected.id.encode()).hexdigest()[:8]}" if private else selected.id
+    path = output or SCRIPTS_FOLDER / f"{UNSAFE_IN_FILE_NAMES.sub('-', name).strip('-')}.py"
     nodes = path.with_name(f"{path.stem}-nodes")
     known = _known_failures(specs, known_failures)
     listed = [entry for entry in known if entry.matches(selected.id, str(selected_target))]

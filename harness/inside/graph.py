@@ -23,7 +23,7 @@ from harness.blame.disagreement import QUANTIZING_OPERATORS
 from harness.data_files.onnx_files import names_read, read_model, sort_nodes
 from harness.exporters import Artifact
 from harness.inside.calls import Call, ValueStore
-from harness.inside.nodes.matching import NAME_SCOPES, module_of
+from harness.inside.nodes.matching import NAME_SCOPES, first_output, owners
 from harness.registry import plugins
 from harness.runtimes import Session
 from harness.spec.targets import Target
@@ -265,7 +265,7 @@ class _Group:
 
 def nodes_by_call(graph: Graph, calls: Sequence[Call]) -> list[tuple[Call, list[NodeProto]]]:
     """The calls whose nodes are known, with those nodes. Calls of one layer are distinguished by scope or by order."""
-    groups = _groups(graph, {call.scope for call in calls})
+    groups = _groups(graph, [call.scope for call in calls])
     calls_of: dict[str, list[Call]] = defaultdict(list)
     for call in calls:
         calls_of[call.scope].append(call)
@@ -275,13 +275,13 @@ def nodes_by_call(graph: Graph, calls: Sequence[Call]) -> list[tuple[Call, list[
     return pairs
 
 
-def _groups(graph: Graph, paths: set[str]) -> dict[str, list[_Group]]:
+def _groups(graph: Graph, called: Sequence[str]) -> dict[str, list[_Group]]:
     groups: dict[str, list[_Group]] = defaultdict(list)
     last: _Group | None = None
-    for node in graph.nodes:
-        if graph.is_constant(node):
-            continue
-        path = module_of(node, paths)
+    nodes = [node for node in graph.nodes if not graph.is_constant(node)]
+    paths = owners(nodes, called)
+    for node in nodes:
+        path = paths.get(first_output(node))
         if path is None:
             continue
         scope = _scope(node)

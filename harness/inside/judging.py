@@ -82,15 +82,16 @@ def _measured(actual: Array, reference: Array, float64: Array | None, name: str,
     exact = own if float64 is None else float64.astype(np.float64).reshape(-1)
     differ = (np.isfinite(wide) != np.isfinite(own)) | (np.isnan(wide) != np.isnan(own))
     differ |= np.isinf(wide) & np.isinf(own) & (wide != own)
-    finite = np.isfinite(wide) & np.isfinite(own) & np.isfinite(exact)
+    known = np.isfinite(own) & np.isfinite(exact)
+    finite = known & np.isfinite(wide)
     form = number_format(dtype)
     assert form is not None
     largest_number = float(np.finfo(dtype).max) if dtype.kind == "f" else 3e38
     faults = differ & ~(np.abs(exact) > NEAR_OVERFLOW * largest_number)
-    scale = root_mean_square(exact[finite])
-    largest = float(np.abs(exact[finite]).max(initial=0.0))
+    scale = root_mean_square(exact[known])
+    largest = float(np.abs(exact[known]).max(initial=0.0))
     rms, worst = _errors(wide[finite] - exact[finite])
-    own_rms, own_worst = _errors(own[finite] - exact[finite])
+    own_rms, own_worst = _errors(own[known] - exact[known])
     margin = 1.0 if float64 is not None else WITHOUT_FLOAT64
     comparable = float64 is not None and own_rms <= LARGEST_ROUNDING.get(name, 1e-3) * scale
     if float64 is not None and not comparable:  # float64 computes something else: compare with the reference itself

@@ -125,6 +125,8 @@ class GraphSubject:
             if len(search.names) == before:
                 trials -= search.by_place(trials)
             if len(search.names) == before:
+                search.by_result(by_shape=True)
+            if len(search.names) == before:
                 break
             local = self._forced_values(search)
         names = {number: name for number, name in search.names.items() if name in local}

@@ -86,20 +86,28 @@ class Search:
             if name and number not in self.names and name in self._accumulated and self._fits(number, name):
                 self._pair(number, name, BY_NAME)
 
-    def by_result(self) -> None:
-        """Match what the reference returns with the graph's outputs."""
+    def by_result(self, *, by_shape: bool = False) -> None:
+        """Match the reference's results with the graph's outputs; with ``by_shape`` also the only one of its shape."""
         if len(self._recording.results) != len(self._graph.outputs):
             return
-        for number, name in zip(self._recording.results, self._graph.outputs, strict=True):
-            if number in self.names or name in self._used or name not in self._accumulated:
+        pairs = [
+            (number, name)
+            for number, name in zip(self._recording.results, self._graph.outputs, strict=True)
+            if number not in self.names and name not in self._used and name in self._accumulated
+        ]
+        for number, name in pairs:
+            if not self._fits(number, name):
                 continue
-            if self._fits(number, name) and (self._exported or self._is_close(number, self._accumulated[name])):
+            alone = by_shape and sum(self._fits(number, each) or self._fits(other, name) for other, each in pairs) == 1
+            if self._exported or alone or self._is_close(number, self._accumulated[name]):
                 self._pair(number, name, AS_RESULT)
 
     def by_value(self, values: Mapping[str, str]) -> None:
         """Match each tensor that is left with the first value that is close to it."""
         for number in self._unmatched():
             close = [name for name in values if self._may_be(number, name, values[name])]
+            if len(close) > 1:  # a tiny branch changes nothing visible: the next block may look the same
+                close = [each for each in close if not self._is_behind(each, close)]
             name = min(close, key=lambda each: self._distance(number, values[each]), default=None)
             if name is not None and not self._is_rather_the_follower(number, values[name]):
                 self._pair(number, name, BY_VALUE)
@@ -115,7 +123,9 @@ class Search:
             if not begins:
                 continue
             self._tried.add(number)
-            following = [n for later in self._recording.calls[at + 1 :] for n in later.new_outputs][:NEXT_CALLS]
+            later = self._recording.calls[at + 1 :]
+            reading = [n for each in later if number in each.inputs for n in each.new_outputs]
+            following = list(dict.fromkeys([*reading, *(n for each in later for n in each.new_outputs)]))[:NEXT_CALLS]
             for name in self._places(begins, number):
                 if taken >= trials:
                     return taken
@@ -165,9 +175,9 @@ class Search:
         return begins
 
     def _agrees_behind(self, number: int, name: str, following: Sequence[int]) -> bool:
-        """Whether tensors that follow agree once ``name`` has the values of ``number``.
+        """Whether a tensor that follows agrees once ``name`` has the values of ``number``.
 
-        One that has a value already must depend on it: with other values it must not agree.
+        It must depend on ``name``: with other values it must not agree.
         """
         start = self._graph.positions[name]
         free = [each for each in self._graph.visible if self._graph.positions[each] > start and each not in self._used][
@@ -179,14 +189,19 @@ class Search:
             return False
         forced = {**self.forced, name: self._as_read(number, name)}
         values = self._graph.run(wanted, forced)
-        if any(self._may_be(each, other, values[other]) for each in following for other in free if other in values):
-            return True
-        close = [each for each in matched if self._is_close(each, values[self.names[each]])]
+        close = [(each, self.names[each]) for each in matched if self._is_close(each, values[self.names[each]])]
+        unmatched = [each for each in following if each not in self.names]
+        close += [(each, other) for each in unmatched for other in free if self._may_be(each, other, values[other])]
         if not close:
             return False
         rolled = self._store.put(np.roll(self._store[forced[name]].reshape(-1), 1).reshape(self._fitting_shape(name)))
-        others = self._graph.run([self.names[each] for each in close], {**forced, name: rolled})
-        return any(not self._is_close(each, others[self.names[each]]) for each in close)
+        others = self._graph.run([other for _, other in close], {**forced, name: rolled})
+        return any(not self._is_close(each, others[other]) for each, other in close)
+
+    def _is_behind(self, name: str, others: Sequence[str]) -> bool:
+        """Whether one of ``others`` is computed on the way to ``name``."""
+        computed = {each for node in self._graph.nodes_behind([name], self.forced) for each in node.output}
+        return any(other in computed for other in others if other != name)
 
     def _fitting_shape(self, name: str) -> tuple[int, ...]:
         return self._store[self._accumulated[name]].shape

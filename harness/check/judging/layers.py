@@ -169,7 +169,7 @@ def _with_runs(
     seconds: dict[str, float] = {}
     providers: dict[str, str] = {}
     for node in nodes:
-        name = name_of(_original(node.node))
+        name = name_of(original_name(node.node))
         seconds[name] = seconds.get(name, 0.0) + statistics.median(node.us) / 1e6
         providers[name] = node.provider
     every = {node.provider for node in nodes}
@@ -177,7 +177,7 @@ def _with_runs(
     return replace(table, layers=tuple(_with_run(layer, seconds, providers, only) for layer in table.layers))
 
 
-def _original(name: str) -> str:
+def original_name(name: str) -> str:
     """The name of a node, or of a value of it, before ONNX Runtime fused the node or changed its layout."""
     return _FUSED.sub("", name).removesuffix("_nchwc")
 

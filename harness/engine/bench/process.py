@@ -10,7 +10,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -138,7 +138,7 @@ def _node_times(task: Task, workload: _Workload, traces: Path) -> ProcessMeasure
                 trace = traces / trace_name(task.case.id, str(target))
                 times = session.node_times(workload.inputs(target), PROFILED_RUNS, trace)
             nodes[str(target)] = (
-                with_modules(times, artifact.path, workload.modules) if artifact.format == "onnx" else times
+                with_modules(times, artifact.path, workload.modules()) if artifact.format == "onnx" else times
             )
         except BaseException as error:  # noqa: BLE001 - as for timing
             errors[str(target)] = message_of(error)
@@ -157,14 +157,14 @@ class _Workload:
     """The inputs and the artifact of each target, and the call of the reference; None where there is only an answer.
 
     ``eager_layers`` returns the times of eager torch's layers in the given number of runs; None without a module.
-    ``modules`` are the paths of the module's parts.
+    ``modules`` returns the paths of the module's parts in the order in which they are called.
     """
 
     inputs: Callable[[Target], Mapping[str, Array]]
     artifact: Callable[[Target], Artifact]
     eager: Call | None
     eager_layers: Callable[[int], Sequence[NodeTimes]] | None = None
-    modules: tuple[str, ...] = ()
+    modules: Callable[[], Sequence[str]] = tuple
 
 
 def _workload(task: Task, on_size: Callable[[int], None]) -> _Workload:
@@ -212,8 +212,8 @@ def _workload(task: Task, on_size: Callable[[int], None]) -> _Workload:
         return _Workload(inputs_of, artifact_of, contexts.reference.eager_call())
     subject, threads = contexts.prepared.subject, task.bench.threads or 1
     layers = partial(_eager_layers, subject, threads)
-    paths = tuple(name for name, _ in subject.module.named_modules())
-    return _Workload(inputs_of, artifact_of, _eager_call(subject, threads), layers, paths)
+    called = partial(_called_modules, subject)
+    return _Workload(inputs_of, artifact_of, _eager_call(subject, threads), layers, called)
 
 
 def _eager_layers(subject: Any, threads: int, runs: int) -> Sequence[NodeTimes]:
@@ -225,6 +225,19 @@ def _eager_layers(subject: Any, threads: int, runs: int) -> Sequence[NodeTimes]:
     module, inputs = subject.fresh()
     with torch.no_grad():
         return layer_times(module, lambda: module(*inputs), runs)
+
+
+def _called_modules(subject: Any) -> Sequence[str]:
+    import torch
+
+    module, inputs = subject.fresh()
+    called: list[str] = []
+    for path, part in module.named_modules():
+        if not isinstance(part, torch.jit.ScriptModule):
+            part.register_forward_pre_hook(lambda *_, path=path: called.append(path))
+    with torch.no_grad():
+        module(*inputs)
+    return called
 
 
 def _eager_call(subject: Any, threads: int) -> Call:
@@ -309,17 +322,21 @@ def _kilobytes(field: str) -> int | None:
     return None if found is None else int(found[1])
 
 
-def with_modules(times: Sequence[NodeTimes], path: Path, modules: Collection[str]) -> tuple[NodeTimes, ...]:
-    """``times`` with the path of each node's module among ``modules``, by the scope that the exporter wrote.
+def with_modules(times: Sequence[NodeTimes], path: Path, called: Sequence[str]) -> tuple[NodeTimes, ...]:
+    """``times`` with the path of each node's module among the ``called`` ones, by the scope that the exporter wrote.
 
-    A node that the runtime fused from others, under a name of its own, has none.
+    A node that the runtime fused from others is known by the value that it computes, if its name has that.
     """
     import onnx
 
-    from harness.inside.nodes.matching import module_of
+    from harness.check.judging.layers import original_name
+    from harness.inside.nodes.matching import first_output, owners
 
-    if not modules:
+    if not called:
         return tuple(times)
-    graph = onnx.load(str(path), load_external_data=False).graph
-    paths = {node.name: module_of(node, modules) or "" for node in graph.node if node.name}
-    return tuple(replace(each, module=paths.get(each.node, "")) for each in times)
+    nodes = onnx.load(str(path), load_external_data=False).graph.node
+    by_output = owners(nodes, called)
+    paths = {
+        name: by_output.get(first_output(node), "") for node in nodes for name in (*node.output, node.name) if name
+    }
+    return tuple(replace(each, module=paths.get(original_name(each.node), "")) for each in times)

@@ -6,13 +6,14 @@ For nodes that a torch module was exported to, it is the output of that module.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import Message
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TypeProto, helper
 
@@ -20,7 +21,7 @@ from harness.blame.evaluator import evaluate_all
 from harness.data_files.onnx_files import from_array, inner_graphs, names_read, read_model, to_array
 from harness.exporters import Artifact
 from harness.inside.nodes.divergence import ROUNDING_SHARE, computed_difference
-from harness.inside.nodes.matching import CONSTANT_OPERATORS, owning_call, with_all_values_as_outputs
+from harness.inside.nodes.matching import CONSTANT_OPERATORS, first_output, owning_calls, with_all_values_as_outputs
 from harness.inside.nodes.walk import computed_values, matches_by_value
 from harness.spec.targets import Target
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from harness.inside.nodes.divergence import ModuleCall
 
 Array = NDArray[Any]
+
+
+NOTES = frozenset({"doc_string", "metadata_props", "dim_param", "denotation"})
+"""Fields that change nothing of what a model computes."""
 
 
 class NotCut(Exception):
@@ -91,7 +96,8 @@ def cut_nodes(
         match = matches_by_value(model.graph, computed, calls).get(value)
         if match is None:
             raise NotCut("no torch module has the value that the nodes should compute")
-        own = _selected(producers, value, lambda node: owning_call(node, calls) is match.call)
+        owning = owning_calls(model.graph.node, calls)
+        own = _selected(producers, value, lambda node: owning.get(first_output(node)) is match.call)
         (cut, reaching), expected = _model(model, own, value, known), match.expected
     return _differing(cut, reaching, value, computed[value], expected)
 
@@ -153,7 +159,10 @@ def _model(
         [helper.make_value_info(new[value], _type(known[value]))],
         [from_array(to_array(each), new[each.name]) for each in initializers],
     )
-    model = helper.make_model(graph, opset_imports=whole.opset_import, ir_version=whole.ir_version)
+    # The domain of a function that was inlined is a name of the user's.
+    read = {node.domain or "" for node in _with_inner(nodes)} | {""}
+    opsets = [each for each in whole.opset_import if each.domain in {*read, "ai.onnx"}]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=whole.ir_version)
     return model, {new[name]: known[name] for name in inputs}
 
 
@@ -169,6 +178,14 @@ def _neutral_names(
     return new
 
 
+def _with_inner(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """The nodes and those of their inner graphs."""
+    for node in nodes:
+        yield node
+        for graph in inner_graphs(node):
+            yield from _with_inner(graph.node)
+
+
 def _mentioned(node: NodeProto) -> Iterator[str]:
     """Every name of a value in a node and in its inner graphs."""
     yield from filter(None, (*node.input, *node.output))
@@ -181,19 +198,32 @@ def _renamed(node: NodeProto, new: Mapping[str, str]) -> NodeProto:
     """A copy of the node with other names, and without what exporters note: places in the source code, for example."""
     copy = NodeProto()
     copy.CopyFrom(node)
+    _remove_notes(copy)
     copy.input[:] = [new[name] if name else "" for name in node.input]
     copy.output[:] = [new[name] if name else "" for name in node.output]
-    for field in ("name", "doc_string", "metadata_props"):
-        copy.ClearField(field)
+    copy.ClearField("name")
+    for attribute in copy.attribute:
+        for tensor in (*((attribute.t,) if attribute.HasField("t") else ()), *attribute.tensors):
+            tensor.ClearField("name")
     for graph in inner_graphs(copy):
         for each in (*graph.input, *graph.initializer, *graph.output):
             each.name = new[each.name]
         renamed = [_renamed(inner, new) for inner in graph.node]
-        for field in ("doc_string", "metadata_props", "value_info", "node"):
+        for field in ("value_info", "quantization_annotation", "node"):
             graph.ClearField(field)
         graph.name = "branch"
         graph.node.extend(renamed)
     return copy
+
+
+def _remove_notes(message: Message) -> None:
+    """Remove the notes of exporters and the names of open axes from ``message`` and from all that it holds."""
+    for field, value in message.ListFields():
+        if field.name in NOTES:
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for each in (value,) if isinstance(value, Message) else value:
+                _remove_notes(each)
 
 
 def _type(values: Array) -> TypeProto:

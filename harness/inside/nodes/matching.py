@@ -1,6 +1,6 @@
 """Match the values of an exported graph with the outputs of torch's modules.
 
-:func:`match_values` matches by the scope that the exporter wrote for each node (:func:`module_of`), else by shape and
+:func:`match_values` matches by the scope that the exporter wrote for each node (:func:`owners`), else by shape and
 values. :func:`with_all_values_as_outputs` prepares the graph; :func:`describe_node` puts a node into words.
 
 ``torch.onnx.export(dynamo=False)`` names nodes by the scope they were traced in: ``/features/features.0/Conv``, where
@@ -13,7 +13,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -84,16 +84,17 @@ def match_values(graph: GraphProto, values: Mapping[str, Array], calls: Sequence
     calls_by_path: dict[str, list[ModuleCall]] = defaultdict(list)
     for call in calls:
         calls_by_path[call.path].append(call)
+    paths = owners(graph.node, [call.path for call in calls])
     matches: list[Match] = []
     unmatched: list[ModuleCall] = []
     for path, module_calls in calls_by_path.items():
-        leaving = [name for name in _leaving_values(graph, path, calls_by_path.keys()) if name in values]
+        leaving = [name for name in _leaving_values(graph, path, paths) if name in values]
         outputs = [(call, output) for call in module_calls for output in call.outputs]
         fitting = _in_order(leaving, outputs, values)
         matches += [Match(name, call, output, "the exporter's scope names") for name, call, output in fitting]
         fitted = {id(call) for _, call, _ in fitting}
         unmatched += [call for call in module_calls if id(call) not in fitted]
-    without_nodes = [call for call in unmatched if not _leaving_values(graph, call.path, calls_by_path.keys())]
+    without_nodes = [call for call in unmatched if not _leaving_values(graph, call.path, paths)]
     following = {id(call): after for call, after in pairwise(calls) if any(after is each for each in without_nodes)}
     matches = [
         _or_folded_module(match, values[match.value], unmatched, following.get(id(match.call))) for match in matches
@@ -109,10 +110,10 @@ def match_values(graph: GraphProto, values: Mapping[str, Array], calls: Sequence
     return matches
 
 
-def owning_call(node: NodeProto, calls: Sequence[ModuleCall]) -> ModuleCall | None:
-    """The module call that ``node`` was exported for, the first of that module; None if it is not known."""
-    path = module_of(node, {call.path for call in calls})
-    return next((call for call in calls if call.path == path), None)
+def owning_calls(nodes: Sequence[NodeProto], calls: Sequence[ModuleCall]) -> dict[str, ModuleCall]:
+    """The module call that each node was exported for, the first of that module, by the node's first output."""
+    first = {call.path: call for call in reversed(calls)}
+    return {name: first[path] for name, path in owners(nodes, [call.path for call in calls]).items()}
 
 
 def has_folded_calls(values: Mapping[str, Array], calls: Sequence[ModuleCall], matches: Collection[Match]) -> bool:
@@ -142,9 +143,9 @@ def _or_folded_module(
     return match if folded is None else Match(match.value, *folded, FOLDED)
 
 
-def _leaving_values(graph: GraphProto, path: str, paths: Collection[str]) -> list[str]:
+def _leaving_values(graph: GraphProto, path: str, paths: Mapping[str, str]) -> list[str]:
     """The values that nodes of the module at ``path`` compute and others read, in the graph's order."""
-    module_nodes = [node for node in graph.node if module_of(node, paths) == path]
+    module_nodes = [node for node in graph.node if paths.get(first_output(node)) == path]
     node_ids = {id(node) for node in module_nodes}
     read_outside = {name for node in graph.node if id(node) not in node_ids for name in node.input}
     read_outside |= {output.name for output in graph.output}
@@ -176,6 +177,59 @@ def _close(value: Array, output: Array) -> bool:
     largest = np.abs(expected, where=np.isfinite(expected), out=np.zeros_like(expected)).max()
     with np.errstate(all="ignore"):
         return bool(np.isclose(actual, expected, rtol=1e-3, atol=1e-5 * largest, equal_nan=True).all())
+
+
+def owners(nodes: Sequence[NodeProto], called: Sequence[str]) -> dict[str, str]:
+    """The path of the module that each node was exported for, by the node's first output.
+
+    ``called`` are the paths of the modules' calls in order. The scopes of the older exporter leave out modules that are
+    not called themselves, such as a ``ModuleDict``, so layers of different paths may look like calls of one. Those, and
+    scopes that lead nowhere, belong to the calls that fit them in order, if there are as many.
+    """
+    modules = set(called)
+    found = {first_output(node): path for node in nodes if (path := module_of(node, modules)) is not None}
+    traced: dict[str, list[str]] = defaultdict(list)
+    for node in nodes:
+        if node.name.startswith("/") and all(entry.key != NAME_SCOPES for entry in node.metadata_props):
+            traced[node.name.rpartition("/")[0]].append(first_output(node))
+    scopes: dict[str | None, list[str]] = defaultdict(list)
+    for scope, outputs in traced.items():
+        scopes[found.get(outputs[0])].append(scope)
+    counts = Counter(called)
+    clear = {path for path in scopes if path is not None and len(scopes[path]) <= counts[path]}
+    open_calls = [path for path in called if path not in clear]
+    fitting: dict[frozenset[str], list[str]] = defaultdict(list)
+    for scope, outputs in traced.items():
+        if found.get(outputs[0]) not in clear:
+            parts = scope.split("/")[1:]
+            fitting[frozenset(path for path in open_calls if _is_traced_as(parts, path))].append(scope)
+            for output in outputs:
+                found.pop(output, None)
+    for paths, same in fitting.items():
+        calls = [path for path in open_calls if path in paths]
+        if len(calls) == len(same):
+            found |= {output: path for scope, path in zip(same, calls, strict=True) for output in traced[scope]}
+    return found
+
+
+def _is_traced_as(parts: Sequence[str], path: str) -> bool:
+    """Whether the parts of a traced scope are the names of the module at ``path`` and of modules around it."""
+    pieces = path.split(".")
+    names = []
+    for end in range(1, len(pieces) + 1):
+        begin = end - 1
+        while begin and pieces[begin].isdigit():  # an element of a list is named with its list
+            begin -= 1
+        names.append(".".join(pieces[begin:end]))
+    if not parts or names[-1] not in {parts[-1], REPEATED_CALL.sub("", parts[-1])}:
+        return False
+    remaining = iter(names)
+    return all(any(name in {part, REPEATED_CALL.sub("", part)} for name in remaining) for part in parts)
+
+
+def first_output(node: NodeProto) -> str:
+    """The first output of a node that has a name, which no other node has."""
+    return next((str(name) for name in node.output if name), "")
 
 
 def module_of(node: NodeProto, modules: Collection[str]) -> str | None:

@@ -38,9 +38,10 @@ from harness.inside.nodes.matching import (
     CONSTANT_OPERATORS,
     Match,
     describe_node,
+    first_output,
     has_folded_calls,
     match_values,
-    owning_call,
+    owning_calls,
     with_all_values_as_outputs,
 )
 from harness.registry import plugins
@@ -191,9 +192,10 @@ class _Search:
 
     def _divergence(self, node: NodeProto, name: str, difference: ValueDifference) -> Divergence:
         match = self.matches.get(name)
-        call = match.call if match is not None else owning_call(node, self.calls)
+        owning = owning_calls(self.graph.node, self.calls)
+        call = match.call if match is not None else owning.get(first_output(node))
         same_module = [
-            other for other in self.graph.node if call is not None and owning_call(other, self.calls) is call
+            other for other in self.graph.node if call is not None and owning.get(first_output(other)) is call
         ]
         siblings = [
             describe_node(other, self.known) for other in same_module if other.op_type not in CONSTANT_OPERATORS

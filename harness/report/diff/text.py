@@ -16,6 +16,7 @@ from harness.report.diff.start import UNITS, NodeChange, StartChange
 from harness.report.terminal import UNFOLDED_WIDTH, standard_output
 
 SHOWN = 30
+GATED_NAMES = {"load": "Load", "first": "First run", "memory": "Peak memory"}
 """Rows of each table on a terminal; a pipe and ``--json`` get all of them."""
 MAX_DETAIL = 200
 """Characters of the message of a check; the reports have all of it."""
@@ -33,7 +34,7 @@ def show_diff(diff: Diff, console: Console | None = None) -> None:
     if changed := [change for change in diff.latency or () if change.verdict != "no change"]:
         latency = sorted(changed, key=lambda change: LATENCY_ORDER.index(change.verdict))
         _print(_latency(latency, _shown(console)), console)
-    if started := [change for change in diff.start if change.verdict in {"slower", "faster"}]:
+    if started := [change for change in diff.start if _is_shown(change, diff.gate)]:
         _print(_start(started, diff.gate, _shown(console)), console)
     if diff.nodes:
         _print(_nodes(diff.nodes, _shown(console)), console)
@@ -51,6 +52,16 @@ def _counts(diff: Diff) -> Iterator[str]:
     counts = Counter[str](change.verdict for change in diff.latency)
     line = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in LATENCY_ORDER if counts[verdict])
     yield f"Latency: {line or 'no figure in both reports'} (changes below {100 * diff.min_effect:g} % are ignored)."
+    for figure in diff.gate:
+        counts = Counter[str](change.verdict for change in diff.start if change.figure == figure)
+        if counts:
+            line = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in LATENCY_ORDER if counts[verdict])
+            yield f"{GATED_NAMES[figure]}: {line}."
+
+
+def _is_shown(change: StartChange, gate: Sequence[str]) -> bool:
+    """A figure that changed, and a gated one of which nobody knows whether it did."""
+    return change.verdict in {"slower", "faster"} or (change.verdict == "inconclusive" and change.figure in gate)
 
 
 def _shown(console: Console) -> int | None:
@@ -99,7 +110,9 @@ def _start(changes: Sequence[StartChange], gate: Sequence[str], shown: int | Non
         gated = "gated" if change.figure in gate else f"not gated; --gate {change.figure} gates it"
         cells = (change.case, change.target, f"{change.before:.4g} {unit}", f"{change.after:.4g} {unit}")
         style = "bold red" if worse and change.figure in gate else ""
-        table.add_row(Text(change.figure, style=style), *map(_text, (*cells, _ratio(change), gated if worse else "")))
+        table.add_row(
+            Text(change.figure, style=style), *map(_text, (*cells, _ratio(change), gated if worse else change.why))
+        )
     return _with_rest(table, len(changes), shown)
 
 
