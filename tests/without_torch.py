@@ -34,7 +34,7 @@ def without_torch(folder: Path) -> Path:
 def python(board: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Python with ``arguments``, started on the board."""
     path = os.pathsep.join([str(board / "site"), str(ROOT)])
-    environment = {**os.environ, "PYTHONPATH": path, "HARNESS_CACHE": str(board / "cache")}
+    environment = {**os.environ, "PYTHONPATH": path, "HARNESS_CACHE": str(board / "cache"), "COLUMNS": "160"}
     return subprocess.run(
         [sys.executable, *arguments], cwd=board, env=environment, capture_output=True, text=True, check=False
     )
