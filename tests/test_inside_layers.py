@@ -445,7 +445,8 @@ def test_one_sentence_tells_a_step_from_a_slope_and_from_a_jump() -> None:
 
 
 @pytest.mark.parametrize(
-    ("times", "text"), [(1.234, "1.2"), (9.96, "10"), (99.6, "100"), (1234.5, "1,200"), (2.5e6, "2,500,000"), (2.5e9, "2.5e+09")]
+    ("times", "text"),
+    [(1.234, "1.2"), (9.96, "10"), (99.6, "100"), (1234.5, "1,200"), (2.5e6, "2,500,000"), (2.5e9, "2.5e+09")],
 )
 def test_how_large_an_error_is_has_two_digits(times: float, text: str) -> None:
     assert times_text(Layer("head", "Linear", 0, times=times)) == f"{text} times what rounding explains"
