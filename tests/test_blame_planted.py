@@ -174,6 +174,30 @@ def test_a_wrong_kernel_is_blamed_in_a_file_that_rounds(blamed: Callable[..., tu
     assert blame == "kernel", evidence
 
 
+def test_a_kernel_that_errs_by_more_than_the_file_rounds_is_blamed(
+    blamed: Callable[..., tuple[Blame | None, str]],
+) -> None:
+    """No value is further off than the file's worst; all together are."""
+    exact = LINEAR(WIDE).detach().numpy()
+    rounding = np.sqrt(np.mean(np.square(exact.astype(np.float16) - exact)))
+    blame, evidence = blamed(LINEAR, WIDE, CLOSE, through_float16, lambda _answer, _: {"y": exact + 3 * rounding})
+    assert blame == "kernel", evidence
+
+
+@pytest.mark.parametrize(("share", "blame"), [(1.0, "exporter"), (1.25, "kernel")])
+def test_a_single_value_may_be_off_by_as_much_as_four_roundings_of_the_file(
+    blamed: Callable[..., tuple[Blame | None, str]], share: float, blame: Blame
+) -> None:
+    x = torch.full((2, 8), 1 + 2.0**-12)  # float16 rounds each of them to 1
+
+    def one_further_off(_answer: Answer, _optimized: bool) -> Answer:
+        answer = x.numpy().copy()
+        answer[0, 0] += np.float32(4 * share * 2.0**-12)
+        return {"y": answer}
+
+    assert blamed(nn.ReLU(), x, CLOSE, through_float16, one_further_off)[0] == blame
+
+
 def test_a_kernel_is_blamed_for_a_small_error(blamed: Callable[..., tuple[Blame | None, str]]) -> None:
     """With one more rounding it passes with and without the optimizer, so that does not show an optimizer error."""
     blame, evidence = blamed(LINEAR, WIDE, CLOSE, change=off_by(1.5e-4))

@@ -26,12 +26,13 @@ from harness.compare.metrics.similarity import root_mean_square
 Array = NDArray[Any]
 Answer = Mapping[str, Array]
 
-FLOAT_BITS: Mapping[int, int] = {
-    TensorProto.DOUBLE: 64,
-    TensorProto.FLOAT: 32,
-    TensorProto.FLOAT16: 16,
-    TensorProto.BFLOAT16: 16,
+SIGNIFICANT_BITS: Mapping[int, int] = {
+    TensorProto.DOUBLE: 53,
+    TensorProto.FLOAT: 24,
+    TensorProto.FLOAT16: 11,
+    TensorProto.BFLOAT16: 8,
 }
+"""The bits that a number of each floating type is rounded to."""
 
 
 def file_is_right(disagreement: Disagreement, evidence: list[str]) -> bool | None:
@@ -177,15 +178,15 @@ def rounding_cast(path: Path, inputs: Answer) -> str | None:
     """
     graph = onnx.load(str(path), load_external_data=False).graph
     input_bits = [
-        FLOAT_BITS[value.type.tensor_type.elem_type]
+        SIGNIFICANT_BITS[value.type.tensor_type.elem_type]
         for value in graph.input
-        if value.type.tensor_type.elem_type in FLOAT_BITS
+        if value.type.tensor_type.elem_type in SIGNIFICANT_BITS
     ]
-    casts = {index: to for index, node in enumerate(graph.node) if (to := _cast_type(node)) in FLOAT_BITS}
+    casts = {index: to for index, node in enumerate(graph.node) if (to := _cast_type(node)) in SIGNIFICANT_BITS}
     values = {**evaluate_all(path, inputs), **inputs} if casts else {}
     for index, to in casts.items():
         node = graph.node[index]
-        narrows = input_bits and FLOAT_BITS[to] < min(input_bits)
+        narrows = input_bits and SIGNIFICANT_BITS[to] < min(input_bits)
         if narrows or _rounds_integers(values.get(node.input[0]), helper.tensor_dtype_to_np_dtype(to)):
             return f"Cast {node.name!r} to {TensorProto.DataType.Name(to).lower()}"
     return None
