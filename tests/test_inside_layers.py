@@ -191,6 +191,16 @@ def test_a_fault_is_a_step_at_the_layer_that_has_it(exported: Path, tmp_path: Pa
     assert shown["actual"][row][column] == pytest.approx(1.01 * shown["expected"][row][column], rel=0.01)
 
 
+def test_the_first_three_wrong_layers_have_a_picture(exported: Path, tmp_path: Path) -> None:
+    def faults(graph: onnx.GraphProto) -> None:
+        for node in ("/stem/Conv", "/body/body.0/conv/Conv", "/body/body.1/conv/Conv", "/head/MatMul"):
+            scaled(graph, node, 1.01)
+
+    result = compared(changed(exported, tmp_path / "faulty.onnx", faults))
+    assert len(wrong(result)) == 4
+    assert [layer.path for layer in result.layers if layer.picture is not None] == wrong(result)[:3]
+
+
 def test_a_fault_before_other_layers_is_in_their_accumulated_error_only(exported: Path, tmp_path: Path) -> None:
     faulty = changed(exported, tmp_path / "faulty.onnx", lambda graph: scaled(graph, "/stem/Conv", 1.01))
     result = compared(faulty)

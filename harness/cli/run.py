@@ -168,12 +168,13 @@ def _last_failed(report_dir: Path) -> frozenset[tuple[str, str]] | None:
 def _dry_run(request: Request) -> int:
     """Print the checks that a run would do."""
     from harness.pipeline import prepare
+    from harness.spec.quoting import count_of
 
     planned = prepare(request).plan
     for case, targets in planned.jobs:
         for target in targets:
             echo(f"{case.id} on {target}")
-    echo(f"{planned.checks:,} {'check' if planned.checks == 1 else 'checks'}, none run (--dry-run)")
+    echo(f"{count_of(planned.checks, 'check')}, none run (--dry-run)")
     return 0
 
 
