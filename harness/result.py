@@ -122,7 +122,8 @@ class Layer:
     first node that computes some. ``nodes`` are those of the file, ``seconds`` their time, and ``provider`` the
     execution provider that ran them, or several between commas. ``matched_by`` says how the
     ``value`` was found; that is its name in an ONNX file. A layer without a value of its own has no numbers:
-    ``judged_with`` names the one it is part of.
+    ``judged_with`` names the one it is part of. ``picture`` shows where the first wrong layers differ from the
+    reference on its inputs (:mod:`harness.compare.pictures`).
     """
 
     path: str
@@ -146,6 +147,7 @@ class Layer:
     value: str | None = None
     matched_by: str | None = None
     judged_with: str | None = None
+    picture: Mapping[str, Any] | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,8 +81,9 @@ def test_fused_nodes_and_layers_of_one_name_have_their_layer(tmp_path: Path) -> 
 def test_the_time_of_a_call_is_told_by_node_operator_and_layer(harness: Call, spec: Write, here: Path) -> None:
     spec("net.yaml", NET)
     targets = "onnx-dynamo/ort-cpu,trace/torch-cpu,onnx-dynamo/reference"
-    ran = harness("bench", "specs", "--targets", targets, "--layers", "--format", "json,md", *SHORT)
+    ran = harness("bench", "specs", "--targets", targets, "--layers", "--format", "json,md,layers", *SHORT)
     assert ran.code == 0, ran.err
+    assert "--format layers: nothing to write, no layer was compared; harness run --layers compares them" in ran.err
     ort = ran.rows["net/net", "onnx-dynamo/ort-cpu"]["latency"]["nodes"]
     script = ran.rows["net/net", "trace/torch-cpu"]["latency"]["nodes"]
     assert {"Conv", "Gemm"} <= {row["operator"] for row in ort["rows"]}

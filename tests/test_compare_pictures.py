@@ -130,3 +130,14 @@ def test_only_outputs_that_fail_by_their_numbers_are_drawn() -> None:
     assert (only["output"], only["worst"], only["error"]) == (1, [0, 1], [[0.0, 2.0, 0.0]])
     undefined = [None, np.array([True, False, False])]
     assert math.isnan(pictures(outputs, actual, expected, undefined)[0]["error"][0][0])
+
+
+@pytest.mark.parametrize("lost", [math.nan, math.inf])
+def test_without_a_place_the_picture_is_around_the_largest_error(lost: float) -> None:
+    expected = np.zeros((2, 3, 4))
+    actual = expected.copy()
+    actual[0, 1, 1] = 5.0
+    assert picture(actual, expected, None)["title"].startswith("[0, :, :]")
+    actual[1, 2, 3] = lost
+    shown = picture(actual, expected, None)
+    assert (shown["title"], shown["worst"]) == ("[1, :, :] of [2, 3, 4]", [2, 3])

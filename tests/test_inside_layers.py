@@ -22,7 +22,7 @@ from harness.inside.judging import measure, sentence, times_text
 from harness.report.json_report import JsonReport, read_report
 from harness.report.layers import LayersReport, layer_lines
 from harness.report.model_explorer import ModelExplorerReport
-from harness.result import Layer, Report, Result
+from harness.result import Layer, Report, Result, to_json
 from tests.inside_nets import (
     Branches,
     Dicts,
@@ -185,6 +185,20 @@ def test_a_fault_is_a_step_at_the_layer_that_has_it(exported: Path, tmp_path: Pa
     assert "/head/MatMul" in by_path(result)["head"].nodes
     layers = by_path(result)
     assert (layers["gelu"].accumulated or 0) < 1e-5 < (layers["head"].accumulated or 0)
+    assert [path for path, layer in layers.items() if layer.picture is not None] == ["head"]
+    shown = layers["head"].picture or {}
+    row, column = shown["worst"]
+    assert shown["actual"][row][column] == pytest.approx(1.01 * shown["expected"][row][column], rel=0.01)
+
+
+def test_the_first_three_wrong_layers_have_a_picture(exported: Path, tmp_path: Path) -> None:
+    def faults(graph: onnx.GraphProto) -> None:
+        for node in ("/stem/Conv", "/body/body.0/conv/Conv", "/body/body.1/conv/Conv", "/head/MatMul"):
+            scaled(graph, node, 1.01)
+
+    result = compared(changed(exported, tmp_path / "faulty.onnx", faults))
+    assert len(wrong(result)) == 4
+    assert [layer.path for layer in result.layers if layer.picture is not None] == wrong(result)[:3]
 
 
 def test_a_fault_before_other_layers_is_in_their_accumulated_error_only(exported: Path, tmp_path: Path) -> None:
@@ -458,7 +472,7 @@ def test_reports_have_the_layers(exported: Path, tmp_path: Path) -> None:
     report = Report({}, (result,))
     path = tmp_path / "report.json"
     path.write_text(JsonReport().render(report), encoding="utf-8")
-    assert read_report(path).results[0].layers == result.layers
+    assert to_json(read_report(path).results[0].layers) == to_json(result.layers)
     rows = LayersReport().render(report).splitlines()
     assert len(rows) == 1 + len(result.layers)
     nodes = json.loads(ModelExplorerReport().render(report))["results"]

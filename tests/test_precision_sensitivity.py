@@ -149,6 +149,15 @@ def test_a_callable_is_exported_and_its_layers_have_the_names_of_its_modules(har
     assert {layer["name"] for layer in read(here / "out")["layers"]} == {"body/body.0", "head"}
 
 
+def test_folders_that_no_report_wrote_are_not_replaced(harness: Call, here: Path) -> None:
+    write_chain(here / "net.onnx", even_weights(1))
+    write_samples(here / "samples")
+    before = sorted((here / "samples").iterdir())
+    ran = harness("sensitivity", "net.onnx", "--inputs", "samples", "--to", "int8", "--sqnr", "300", "-o", ".")
+    assert (ran.code, "the report would replace samples, which no earlier report wrote; name" in ran.err) == (2, True)
+    assert sorted((here / "samples").iterdir()) == before
+
+
 def test_every_mistake_is_one_line(harness: Call, here: Path) -> None:
     write_chain(here / "net.onnx", even_weights(1))
     (here / "net.pt").write_bytes(b"")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
+from harness.compare.pictures import picture
 from harness.result import Layer, Report
 from tests.browser import opened, written
 from tests.report_samples import FAILED
@@ -18,8 +20,10 @@ LAYERS = (
     Layer(
         "body.1", "ReLU", 0, "", (2, 8, 4, 4), 0.0, 8e-8, 8e-8, 142.0, 0, 0.0, nodes=("/body/body.1/Relu", "<b>Add</b>")
     ),
-    Layer(
-        "pool", "AvgPool2d", 0, "divisor_override=5", (2, 8), 0.4, 0.4, 9e-8, 8.0, 99, 4.7e5, wrong=True, nodes=("p",)
+    replace(
+        Layer("pool", "AvgPool2d", 0, "divisor_override=5", (2, 3), 0.4, 0.4, 9e-8, 8.0, 99, 4.7e5, nodes=("p",)),
+        wrong=True,
+        picture=picture(np.full((2, 3), 5.0), np.array([[5.0, 5.0, 5.0], [5.0, 2.0, 5.0]]), None),
     ),
     Layer("head", "Linear", 0, "", (2, 5), 9e-8, float("inf"), None, float("-inf"), 3, 0.2, nonfinite=2, nodes=("h",)),
 )
@@ -48,6 +52,16 @@ def test_the_wrong_layer_is_chosen_at_first_and_the_keys_choose_others(drawer: L
     expect(readout).to_contain_text("head: Linear, local 9e-8, accumulated inf, the reference's own -")
     drawer.page.keyboard.press("Home")
     expect(readout).to_contain_text("stem: Conv2d(kernel_size=3), local 6e-8")
+
+
+def test_the_picture_of_the_chosen_layer_shows_where_it_differs(drawer: Locator) -> None:
+    figure = drawer.locator("figure.picture", has_text="Layer pool on the reference's inputs: [:, :] of [2, 3]")
+    expect(figure).to_be_visible()
+    figure.locator(".panes").focus()
+    expect(figure.locator(".readout")).to_have_text("[1, 1] actual 5, expected 2, error 3")
+    drawer.locator(".layer-plot").focus()
+    drawer.page.keyboard.press("ArrowRight")
+    expect(figure).to_have_count(0)
 
 
 def test_a_click_chooses_a_layer(drawer: Locator) -> None:

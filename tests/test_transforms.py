@@ -17,6 +17,7 @@ from harness.check.judging.quantization_noise import MARGIN_DB, expected_ratio, 
 from harness.errors import UsageError
 from harness.registry import plugins
 from harness.spec.targets import parse_target
+from harness.transforms import TransformRequest
 from harness.transforms.int8 import Int8
 from tests.conftest import Call
 from tests.precision_models import WIDTH, even_weights, write_chain
@@ -119,8 +120,6 @@ def test_a_grid_four_times_as_coarse_is_below_the_lowest_ratio(tmp_path: Path) -
 
 
 def _request(samples: Any) -> Any:
-    from harness.transforms import TransformRequest
-
     return TransformRequest("int8", {}, samples)
 
 
@@ -175,6 +174,24 @@ def test_transforms_are_composed_where_a_file_can_hold_both(run: Any) -> None:
     rows = run(*(f"{EXPORTER}+{word}/ort-cpu" for word in words), *bfloat16)
     assert {row["status"] for row in rows.values()} == {"passed"}
     assert "step sizes and a run in bfloat16 predict" in rows[bfloat16[0]]["outputs"][0]["tolerance"]
+
+
+@pytest.mark.parametrize("word", ["fp16", "bf16"])
+def test_nodes_without_names_are_lowered_behind_quantized_products(tmp_path: Path, word: str) -> None:
+    module = nn.Sequential(nn.Linear(32, 32, bias=False), nn.Tanh(), nn.Linear(32, 32, bias=False)).eval()
+    float32, int8, lowered = (tmp_path / f"{name}.onnx" for name in ("float32", "int8", "lowered"))
+    torch.onnx.export(module, (torch.randn(4, 32),), str(float32), dynamo=False, opset_version=17, verbose=False)
+    model = onnx.load(str(float32))
+    for node in model.graph.node:
+        node.ClearField("name")
+    onnx.save(model, str(float32))
+    transforms = plugins("transforms")
+    transforms["int8"].apply(float32, int8, TransformRequest("int8", {}, ()))
+    transforms[word].apply(int8, lowered, TransformRequest(word, {}, ()))
+    written = onnx.load(str(lowered))
+    (tanh,) = [node for node in written.graph.node if node.op_type == "Tanh"]
+    cast = next(node for node in written.graph.node if tanh.input[0] in node.output)
+    assert (cast.op_type, cast.attribute[0].i) == ("Cast", {"fp16": 10, "bf16": 16}[word])
 
 
 def test_transforms_that_no_file_can_hold_both_of_are_named_with_what_to_write(run: Any) -> None:

@@ -113,14 +113,16 @@ def pack(paths: tuple[str, ...], out: Path, **options: Any) -> int:
 
 
 def _echo_layers(layers: LayersSummary) -> None:
+    from harness.spec.quoting import count_of
+
     for remark in layers.remarks[:SHOWN]:
         echo(remark)
     if (more := len(layers.remarks) - SHOWN) > 0:
         echo(f"... and {more} more; the notes of harness run --layers have the reasons")
     if layers.exports:
-        exports = "1 export" if layers.exports == 1 else f"{layers.exports} exports"
+        rows, exports = count_of(layers.rows, "row"), count_of(layers.exports, "export")
         echo(
-            f"Layers: {layers.rows} rows of {exports}, {layers.bytes / 2**20:.1f} MiB; "
+            f"Layers: {rows} of {exports}, {layers.bytes / 2**20:.1f} MiB; "
             "whoever has the bundle can read the values inside these models"
         )
 

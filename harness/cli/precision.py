@@ -87,7 +87,7 @@ def sensitivity(model: str, to: str, sqnr: float | None, decisions: float | None
     """
     from harness.precision.layers import parse_lowering
     from harness.precision.sensitivity import Request, run
-    from harness.precision.sensitivity.files import earlier_report, write
+    from harness.precision.sensitivity.files import earlier_report, require_own_folders, write
     from harness.precision.sensitivity.journal import JOURNAL
     from harness.precision.sensitivity.search import Target
     from harness.precision.sensitivity.text import lines
@@ -97,6 +97,7 @@ def sensitivity(model: str, to: str, sqnr: float | None, decisions: float | None
     target = Target(35.0 if sqnr is None and decisions is None else sqnr, decisions)
     folder: Path = options["output"]
     listener = _Listener()
+    require_own_folders(folder)
     if (earlier := earlier_report(folder, model, lowering, target)) is not None:
         listener.tell(f"{folder} has a report on {earlier}, which this one replaces; -o DIR keeps both")
     try:

@@ -39,6 +39,9 @@ Examples:
   harness bench specs/ --baseline reports/main/report.json  show what became slower
 """
 
+ERRORS_OF_LAYERS = ("layers", "model-explorer")
+"""The formats that hold nothing but the errors of layers."""
+
 
 @click.command(epilog=RUN_EXAMPLES, short_help="Verify and time every case on every target.")
 @click.option("--latency/--no-latency", default=True, show_default=True, help="Time each check that passes.")
@@ -165,12 +168,13 @@ def _last_failed(report_dir: Path) -> frozenset[tuple[str, str]] | None:
 def _dry_run(request: Request) -> int:
     """Print the checks that a run would do."""
     from harness.pipeline import prepare
+    from harness.spec.quoting import count_of
 
     planned = prepare(request).plan
     for case, targets in planned.jobs:
         for target in targets:
             echo(f"{case.id} on {target}")
-    echo(f"{planned.checks:,} {'check' if planned.checks == 1 else 'checks'}, none run (--dry-run)")
+    echo(f"{count_of(planned.checks, 'check')}, none run (--dry-run)")
     return 0
 
 
@@ -211,6 +215,10 @@ def _show(outcome: Outcome, request: Request, options: Mapping[str, Any]) -> Non
     echo(publish(outcome.report, request.formats), end="")
     resume = resume_words(click.get_current_context().find_root().obj)
     show(outcome.report, outcome.files, resume=resume, quiet=options["quiet"])
+    empty = [name for name in request.formats if name in ERRORS_OF_LAYERS]
+    if empty and not any(result.layers for result in outcome.report.results):
+        advice = "" if options.get("layers") else "; harness run --layers compares them"
+        echo(f"--format {','.join(empty)}: nothing to write, no layer was compared{advice}", error=True)
     if outcome.diff is not None:
         show_diff(outcome.diff)
     if options["open_report"]:

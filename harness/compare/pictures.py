@@ -47,8 +47,12 @@ def pictures(
     )
 
 
-def picture(actual: Array, expected: Array, worst: Sequence[int], undefined: Array | None = None) -> Mapping[str, Any]:
+def picture(
+    actual: Array, expected: Array, worst: Sequence[int] | None, undefined: Array | None = None
+) -> Mapping[str, Any]:
     """The plane over the last two axes that holds the value at ``worst``; a vector is a plane of one row.
+
+    ``worst`` None is the place of the largest error.
 
     ``plane`` is its height and width, ``shape`` that of the picture, ``worst`` the cell with that value. A plane that
     is higher or wider than :data:`MAX_SIDE` is cut into blocks. A cell then shows the one value of its block with the
@@ -58,14 +62,14 @@ def picture(actual: Array, expected: Array, worst: Sequence[int], undefined: Arr
 
     Raises ``ValueError`` if the shapes differ, ``worst`` is not an index of them, or the dtype holds no real numbers.
     """
-    if actual.shape != expected.shape or len(worst) != expected.ndim:
+    if actual.shape != expected.shape or (worst is not None and len(worst) != expected.ndim):
         raise ValueError(
-            f"cannot draw shape {list(actual.shape)} with expected shape {list(expected.shape)} at {list(worst)}"
+            f"cannot draw shape {list(actual.shape)} with expected shape {list(expected.shape)} at {worst}"
         )
     real_format = _real_format(expected.dtype)
     if real_format is None:
         raise ValueError(f"cannot draw dtype {expected.dtype}; it must hold real numbers")
-    index = tuple(int(i) for i in worst)
+    index = _largest_at(actual, expected, real_format) if worst is None else tuple(int(i) for i in worst)
     actual_plane, expected_plane = _plane(actual, index), _plane(expected, index)
     error = _error(actual_plane, expected_plane, real_format)
     if undefined is not None:
@@ -106,6 +110,16 @@ def _error(actual: Array, expected: Array, real_format: NumberFormat) -> NDArray
     return error
 
 
+def _largest_at(actual: Array, expected: Array, real_format: NumberFormat) -> tuple[int, ...]:
+    place = _ranked(_error(actual, expected, real_format)).argmax()
+    return tuple(int(i) for i in np.unravel_index(place, expected.shape))
+
+
+def _ranked(error: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``error`` with what is not compared behind everything else."""
+    return np.where(np.isnan(error), -1.0, error)
+
+
 def _title(shape: tuple[int, ...], index: tuple[int, ...], plane: tuple[int, ...]) -> str:
     """``[1, 3, :, :] of [2, 8, 64, 64]``, and what a cell shows if it is not one value."""
     slices = ", ".join([*map(str, index[:-2]), *[":"] * min(len(shape), 2)])
@@ -130,7 +144,7 @@ def _shown_elements(error: NDArray[np.float64], rows: Sequence[slice], columns: 
     elements = np.arange(error.size).reshape(error.shape)
     if (len(rows), len(columns)) == error.shape:
         return elements
-    ranked = np.where(np.isnan(error), -1.0, error)
+    ranked = _ranked(error)
     largest = [[elements[row, column].flat[ranked[row, column].argmax()] for column in columns] for row in rows]
     return np.array(largest)
 

@@ -9,13 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+
+from harness.compare.pictures import picture
 from harness.inside.calls import Array, Call, NotVisible, Pairing, Recording, ReferenceInside, SubjectInside
 from harness.inside.judging import Measured, measure, sentence
 from harness.result import Blame, Layer
 
 MAX_UNCOVERED = 200
 """The layers and nodes without a match that a result names; all of them are counted."""
+
+
+MAX_PICTURES = 3
+"""The wrong layers that have a picture, so that a report stays small: the first ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +55,9 @@ def layer_table(reference: ReferenceInside, subject: SubjectInside, *, passed: b
     local = _measured(reference, pairing.local, frozenset(pairing.local), notes, exact)
     accumulated = _measured(reference, pairing.accumulated, frozenset(), notes)
     behind = _judged_with(recording, pairing)
+    pictures = _pictures(recording, pairing, local) if judged else {}
     layers = [
-        _layer(recording, call, pairing, local, accumulated, behind, judged=judged)
+        _layer(recording, call, pairing, local, accumulated, behind, pictures, judged=judged)
         for call in recording.calls
         if not (call.is_functional and not set(call.outputs) & pairing.local.keys())
     ]
@@ -134,6 +143,7 @@ def _layer(
     local: Mapping[int, Measured],
     accumulated: Mapping[int, Measured],
     behind: Mapping[int, str],
+    pictures: Mapping[int, Mapping[str, Any]],
     *,
     judged: bool,
 ) -> Layer:
@@ -173,7 +183,19 @@ def _layer(
         seconds=sum(seconds) if seconds else None,
         value=pairing.names.get(worst),
         matched_by=pairing.how.get(worst),
+        picture=pictures.get(worst),
     )
+
+
+def _pictures(recording: Recording, pairing: Pairing, local: Mapping[int, Measured]) -> dict[int, Mapping[str, Any]]:
+    """A picture of each of the first wrong tensors, beside the reference's."""
+    wrong = sorted(number for number, each in local.items() if (each.times or 0.0) > 1)
+    found = {}
+    for number in wrong[:MAX_PICTURES]:
+        expected = recording.values(number).astype(np.float64)
+        actual = recording.store[pairing.local[number]].astype(np.float64)
+        found[number] = picture(actual.reshape(expected.shape), expected, None)
+    return found
 
 
 def _judged_with(recording: Recording, pairing: Pairing) -> dict[int, str]:

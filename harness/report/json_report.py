@@ -180,10 +180,9 @@ class Placement(Open):
     stray: list[str] = []
 
 
-class Picture(Open):
-    """Where an output differs, as :mod:`harness.compare.pictures` draws it."""
+class Plane(Open):
+    """Where values differ, as :mod:`harness.compare.pictures` draws it."""
 
-    output: Count
     plane: Pair
     shape: Pair
     worst: Pair
@@ -192,12 +191,25 @@ class Picture(Open):
     error: Cells
 
 
+class Picture(Plane):
+    """Where an output differs."""
+
+    output: Count
+
+
+class OpenLayer(Open):
+    """The open parts of a layer."""
+
+    picture: Plane | None = None
+
+
 class OpenResult(Open):
     """The open parts of a result."""
 
     latency: Figure | None = None
     placement: Placement | None = None
     pictures: list[Picture] = []
+    layers: list[OpenLayer] = []
 
 
 class OpenParts(Open):

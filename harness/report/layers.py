@@ -142,13 +142,14 @@ LAYER_FIELDS = (
 
 
 def layers_as_json(result: Result) -> dict[str, Any] | None:
-    """The layers for ``report.html``, with four digits; None without layers."""
+    """The layers for ``report.html``, with four digits, and the pictures by row; None without layers."""
     if result.layers_show is None:
         return None
     return {
         "show": result.layers_show,
         "uncovered": list(result.layers_uncovered),
         "rows": [[_compact(layer, name) for name in LAYER_FIELDS] for layer in result.layers],
+        "pictures": {number: to_json(layer.picture) for number, layer in enumerate(result.layers) if layer.picture},
     }
 
 

@@ -38,6 +38,7 @@ from harness.report.wording import (
     verdict,
 )
 from harness.result import NO_LAYERS, STATUSES, Report, Result, Status
+from harness.spec.quoting import count_of
 
 __all__ = ["SHOWN", "Progress", "show", "standard_output"]
 
@@ -170,7 +171,7 @@ def _print_layers(report: Report, console: Console) -> None:
         console.print(_text(f"... and the layers of {len(rest):,} more checks", console))
     without = Counter(note for result in report.results for note in result.notes if note.startswith(NO_LAYERS))
     for note, checks in without.most_common(SHOWN_WITH_LAYERS):
-        console.print(_text(f"{note} ({'1 check' if checks == 1 else f'{checks:,} checks'})", console))
+        console.print(_text(f"{note} ({count_of(checks, 'check')})", console))
 
 
 def _entry(cause: Cause, console: Console) -> Table:

@@ -117,7 +117,8 @@ def takes(node: Any, opsets: Mapping[str, int], dtype: str) -> bool:
 def scaling_nodes(model: Any) -> set[str]:
     """The names of the nodes that turn sums of integer products back into floating-point numbers.
 
-    The sums of a dynamically quantized product are beyond the range of 16 bits, and its scales below it.
+    The sums of a dynamically quantized product are beyond the range of 16 bits, and its scales below it. Such a node
+    gets a name if it has none, since the converter keeps nodes by name; changes the model.
     """
     sums: set[str] = set()
     products: set[str] = set()
@@ -130,12 +131,17 @@ def scaling_nodes(model: Any) -> set[str]:
         elif node.op_type in {"MatMulInteger", "ConvInteger"}:
             sums |= {*node.output}
         elif node.op_type == "Cast" and read & sums:
-            names.add(node.name)
+            names.add(_named(node))
             products |= {*node.output}
         elif node.op_type == "Mul" and read & (products | scales):
-            names.add(node.name)
+            names.add(_named(node))
             scales |= set() if read & products else {*node.output}
     return names
+
+
+def _named(node: Any) -> str:
+    node.name = node.name or f"{node.output[0]}_scaling"
+    return str(node.name)
 
 
 def declare_types(model: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from harness.compare.decisions import percent
+from harness.errors import UsageError
 from harness.precision.chart import Chart, Mark, Series, svg
 from harness.precision.layers import Lowering
 from harness.precision.measure import decibel, latency_text, megabytes
@@ -24,8 +25,9 @@ from harness.result import to_json
 from harness.spec.quoting import count_of
 
 LIST_FILE = "keep.json"
+SPEC = "mixed.yaml"
 REPORT = "sensitivity.json"
-RESULTS = (REPORT, "sensitivity.html", "curve.svg", "front.svg", LIST_FILE, "mixed.yaml")
+RESULTS = (REPORT, "sensitivity.html", "curve.svg", "front.svg", LIST_FILE, SPEC)
 MODELS = ("float32", "mixed", "samples")
 """The folders that are written beside the results, if there is a list."""
 
@@ -43,7 +45,7 @@ def write(sensitivity: Sensitivity, folder: Path, model_file: str) -> list[Path]
     }
     if sensitivity.search.shortest is not None:
         files[LIST_FILE] = json.dumps(exclusion_list(sensitivity), indent=1) + "\n"
-        files["mixed.yaml"] = spec(sensitivity)
+        files[SPEC] = spec(sensitivity)
     remove_earlier(folder, files)
     return write_texts(files, folder)
 
@@ -51,11 +53,24 @@ def write(sensitivity: Sensitivity, folder: Path, model_file: str) -> list[Path]
 def remove_earlier(folder: Path, written: Iterable[str]) -> None:
     """Remove what an earlier report left in ``folder`` and the one that is ``written`` lacks: it is about others."""
     written = {*written}
-    for name in {*RESULTS} - written:
-        (folder / name).unlink(missing_ok=True)
-    if "mixed.yaml" not in written:
+    if not (folder / REPORT).exists():
+        return
+    if SPEC not in written and (folder / SPEC).exists():
         for name in MODELS:
             shutil.rmtree(folder / name, ignore_errors=True)
+    for name in {*RESULTS} - written:
+        (folder / name).unlink(missing_ok=True)
+
+
+def require_own_folders(folder: Path) -> None:
+    """Raise :class:`UsageError` if ``folder`` has one of :data:`MODELS` that no report wrote: it would be replaced."""
+    if (folder / REPORT).exists() and (folder / SPEC).exists():
+        return
+    if others := [str(folder / name) for name in MODELS if (folder / name).exists()]:
+        raise UsageError(
+            f"-o {folder}: the report would replace {', '.join(others)}, which no earlier report wrote; "
+            "name another folder with -o"
+        )
 
 
 def earlier_report(folder: Path, model: str, lowering: Lowering, target: Target) -> str | None:

@@ -16,8 +16,9 @@ from harness.report.diff.start import UNITS, NodeChange, StartChange
 from harness.report.terminal import UNFOLDED_WIDTH, standard_output
 
 SHOWN = 30
-GATED_NAMES = {"load": "Load", "first": "First run", "memory": "Peak memory"}
 """Rows of each table on a terminal; a pipe and ``--json`` get all of them."""
+GATED_NAMES = {"load": "Load", "first": "First run", "memory": "Peak memory"}
+MEMORY_WORDS = {"slower": "larger", "faster": "smaller"}
 MAX_DETAIL = 200
 """Characters of the message of a check; the reports have all of it."""
 
@@ -55,7 +56,9 @@ def _counts(diff: Diff) -> Iterator[str]:
     for figure in diff.gate:
         counts = Counter[str](change.verdict for change in diff.start if change.figure == figure)
         if counts:
-            line = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in LATENCY_ORDER if counts[verdict])
+            words = MEMORY_WORDS if figure == "memory" else {}
+            found = [verdict for verdict in LATENCY_ORDER if counts[verdict]]
+            line = ", ".join(f"{counts[verdict]:,} {words.get(verdict, verdict)}" for verdict in found)
             yield f"{GATED_NAMES[figure]}: {line}."
 
 

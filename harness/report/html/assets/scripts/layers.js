@@ -1,11 +1,11 @@
 // The growth of the error over the layers of a check: local and accumulated, on a log scale. A click on a layer, or the
-// arrow keys, show its numbers.
+// arrow keys, show its numbers, and a picture of the error of the first wrong ones.
 const LAYER_SERIES = [["accumulated", 0], ["local", 1]];
 const LAYERS_HEIGHT = 190;
 
 function layersOf(check) {
-  const { show, uncovered, rows } = check.layers;
-  const layers = rows.map((row) => Object.fromEntries(packed.layer_fields.map((name, at) => [name, row[at]])));
+  const { show, uncovered, rows, pictures } = check.layers;
+  const layers = rows.map((row, number) => ({ ...Object.fromEntries(packed.layer_fields.map((name, at) => [name, row[at]])), picture: pictures[number] }));
   const compared = layers.filter((layer) => layer.local !== null);
   return [
     h("p", {}, `${show}.`),
@@ -17,6 +17,7 @@ function layersOf(check) {
 
 function growthOfError(layers) {
   const readout = h("p", { class: "readout layer-readout", "aria-live": "polite" });
+  const error = h("div");
   const values = layers.flatMap((layer) => [layer.local, layer.accumulated, layer.reference].map(real));
   const positive = values.filter((value) => Number.isFinite(value) && value > 0);
   const least = positive.reduce((one, other) => Math.min(one, other), 1) / 3;
@@ -34,6 +35,7 @@ function growthOfError(layers) {
       chosen = Math.min(Math.max(at, 0), layers.length - 1);
       cursor.setAttribute("x", x(chosen) - Math.max(6, (right - left) / layers.length) / 2);
       readout.textContent = layerWords(layers[chosen]);
+      error.replaceChildren(...[layers[chosen]].filter((layer) => layer.picture).map((layer) => pictureOf({ ...layer.picture, layer: nameOf(layer) })));
     };
     const nearest = (event) => {
       const box = event.currentTarget.getBoundingClientRect();
@@ -66,10 +68,10 @@ function growthOfError(layers) {
   });
   const keyOf = ([, number], text) => h("li", {}, s("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, s("circle", { class: `mark series-${number}`, r: 4 })), text);
   return h("div", {},
-    h("p", { class: "small muted" }, "RMS error against float64 as a share of the values, layer by layer. Click a layer for its numbers."),
+    h("p", { class: "small muted" }, `RMS error against float64 as a share of the values, layer by layer. Click a layer for its numbers${layers.some((layer) => layer.picture) ? "; the first wrong layers have a picture of their error too" : ""}.`),
     h("ul", { class: "legend" }, keyOf(LAYER_SERIES[1], "local: on the reference's inputs"), keyOf(LAYER_SERIES[0], "accumulated: as it came"),
       h("li", {}, s("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, s("path", { class: "layer-reference", d: "M-7 0H7" })), "the reference's own")),
-    figureOf, readout);
+    figureOf, readout, error);
 }
 
 const nameOf = (layer) => layer.path || layer.type || "the model";

@@ -11,7 +11,8 @@ function pictureOf(picture) {
     pane("error", picture.error, scales.errors, picture, size),
   ];
   const readout = h("p", { class: "readout", role: "status" });
-  const name = `Output ${picture.output}${picture.at ? ` at ${picture.at}` : ""}: ${picture.title}`;
+  const of = picture.layer ? `Layer ${picture.layer} on the reference's inputs` : `Output ${picture.output}${picture.at ? ` at ${picture.at}` : ""}`;
+  const name = `${of}: ${picture.title}`;
   const group = h("div", { class: "panes", tabindex: "0", role: "group", "aria-label": `${name}. ${summaryOf(picture)}. Arrow keys move the cursor.` }, panes.map(({ node }) => node));
   let at = picture.worst ?? [0, 0];
 
