@@ -26,7 +26,7 @@ from harness.check.recorded.packed import PackedCase, check_packed
 from harness.check.recorded.packing import pack_export
 from harness.check.settings import Settings
 from harness.check.stages import Clock
-from harness.engine.worker_status import last_words
+from harness.engine.worker_status import fatal_error
 from harness.errors import UsageError
 from harness.model.tensors import copy_module
 from harness.model.thresholds import reaching_inputs
@@ -576,11 +576,11 @@ def test_the_informative_part_of_a_file_that_does_not_load(message: str, shown: 
 
 def test_a_panic_of_a_library_says_its_reason() -> None:
     panic = ("thread '<unnamed>' (12) panicked at core/gather.rs:85:59:", "index 20 out of range", "stack backtrace:")
-    assert last_words(panic) == ": index 20 out of range"
+    assert fatal_error(panic) == ": index 20 out of range"
     assert (
-        last_words(("terminate called after throwing an instance of 'Error'", "  what():  no memory")) == ": no memory"
+        fatal_error(("terminate called after throwing an instance of 'Error'", "  what():  no memory")) == ": no memory"
     )
-    assert last_words(("no panic", "nor its reason")) == last_words(panic[:1]) == ""
+    assert fatal_error(("no panic", "nor its reason")) == fatal_error(panic[:1]) == ""
 
 
 def test_the_informative_part_of_messages_of_torchscript() -> None:
