@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.cache.memo import CapturedOutput
 from harness.check.check import check
-from harness.check.judging.judge import Expected, check_expectations, run_twice
+from harness.check.judging.judge import Expected, Verdict, check_expectations, run_twice
 from harness.check.module.prepared_case import PreparedCase
-from harness.check.results import with_cause, with_latency
+from harness.check.results import NOTHING_COMPARED, with_cause, with_latency, with_verdict
 from harness.check.settings import Settings
 from harness.check.stages import Clock
 from harness.compare.metrics import ComparedValues
@@ -239,3 +239,14 @@ def test_a_cause_comes_before_the_message_and_before_the_first_problem() -> None
     assert result.message == "a baked value: 1 of 2 differs"
     assert [output.problem for output in result.outputs] == [None, f"a baked value: {DIFFERS.problem}", DIFFERS.problem]
     assert with_cause(Result("c", "t", "failed"), "a baked value").message == "a baked value"
+
+
+def test_why_nothing_was_compared_is_told_where_it_is_known() -> None:
+    case: Any = None
+    passed, verdict = Result("case", "target", "passed"), Verdict((), (), ())
+    assert with_verdict(passed, case, verdict, ()).message == NOTHING_COMPARED
+    known = with_verdict(passed, case, replace(verdict, unrepeatable="two calls differ"), ())
+    assert (known.status, known.message) == (
+        "failed",
+        "nothing was compared: two calls differ; say under `expect` what must hold",
+    )

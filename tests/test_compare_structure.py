@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness.compare.verdict import compare
+from harness.compare.verdict import compare, exchanged_outputs
 from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Tolerance, Ulp
 
 ANY: Rule = Close(1e300, 1e300)
@@ -232,3 +232,15 @@ def test_the_worst_comes_first_in_the_message_and_the_shapes_are_named() -> None
     )
     assert several.message.startswith("b: 2 of 2 values differ by more than the tolerance")
     assert several.message.endswith("(and 1 more)")
+
+
+@pytest.mark.parametrize("count", [2, 8, 9])
+def test_the_order_of_up_to_eight_outputs_is_told(count: int) -> None:
+    expected = {f"output_{index}": floats(index, index + 0.5) for index in range(count)}
+    turned = dict(zip(expected, [*list(expected.values())[1:], expected["output_0"]], strict=True))
+    told = exchanged_outputs(turned, expected)
+    assert (told is not None) is (count <= 8)
+    assert told is None or told.startswith(
+        "the outputs are in another order (output_0 holds what is expected of output_1"
+    )
+    assert exchanged_outputs({**turned, "output_0": floats(-1, -1)}, expected) is None
