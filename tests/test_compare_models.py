@@ -8,9 +8,10 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from torch import nn
 
 import harness
@@ -51,6 +52,8 @@ def test_every_form_of_a_net_is_still_the_net(nets: Path, net: nn.Module, name: 
     (output,) = verdict.results[0].outputs
     assert output.tolerance.startswith("3 x the reference's own error")
     assert output.of == 6
+    unread = "the weights were not compared: those in ONNX Runtime's own format (net.ort) are not read"
+    assert (unread in verdict.results[0].notes) is (name == "net.ort")
 
 
 @pytest.mark.parametrize("reference", ["fixed.onnx", "net.ort", "net.jit", "net.pt2"])
@@ -128,6 +131,17 @@ def test_nobody_is_blamed_by_an_evaluation_that_the_reference_itself_contradicts
 def test_the_tolerance_is_that_of_the_call(nets: Path, net: nn.Module) -> None:
     subject = changed(nets, with_other_weight, "off.onnx")
     harness.compare_models(subject, net, tolerance={"rtol": 0.1, "atol": 0.1}).assert_passed()
+
+
+def test_a_second_call_with_the_same_inputs_does_not_show_constant_outputs(nets: Path, net: nn.Module) -> None:
+    def with_noise(model: onnx.ModelProto) -> None:
+        model.graph.output[0].name = "noisy"
+        model.graph.node.append(helper.make_node("RandomUniformLike", ["y"], ["noise"], low=0.0, high=1e-3))
+        model.graph.node.append(helper.make_node("Add", ["y", "noise"], ["noisy"]))
+
+    subject = changed(nets, with_noise, "noisy.onnx")
+    (row,) = harness.compare_models(subject, net, torch.randn(2, 3, 8, 8), tolerance={"atol": 0.01}).results
+    assert (row.status, row.outputs[0].inconclusive) == ("passed", None)
 
 
 def test_an_input_with_another_name_is_matched_by_dtype_and_rank_and_told(nets: Path) -> None:

@@ -26,7 +26,7 @@ from harness.check.recorded.packed import PackedCase, check_packed
 from harness.check.recorded.packing import pack_export
 from harness.check.settings import Settings
 from harness.check.stages import Clock
-from harness.engine.worker_status import last_words
+from harness.engine.worker_status import fatal_error
 from harness.errors import UsageError
 from harness.model.tensors import copy_module
 from harness.model.thresholds import reaching_inputs
@@ -254,6 +254,22 @@ class Loud(nn.Module):
         return x * 2 if x.max() > 30.0 else x
 
 
+class Closing(nn.Module):
+    """A bound that an export loses, and no answer to usual values after larger ones."""
+
+    is_open = True
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The inputs, at most 30; in an export, as they are."""
+        if torch.onnx.is_in_onnx_export():
+            return x
+        is_large = bool(x.max() > 30.0)
+        if not (self.is_open or is_large):
+            raise ValueError("closed")
+        self.is_open = not is_large
+        return x.clamp(max=30)
+
+
 class Counting(nn.Module):
     """State that an exporter leaves in the module, beside an export that differs by itself."""
 
@@ -283,6 +299,12 @@ def test_state_that_only_values_beyond_a_threshold_leave_fails_a_file_that_forge
     assert "where gt reaches 30)" in (row.message or "")
     (row,) = api.verify(scripted_alarm(), torch.randn(2, 4), targets=["script/torch-cpu"]).results
     assert row.status == "passed", row.message
+
+
+def test_a_module_that_refuses_the_first_inputs_after_a_threshold_is_compared_beyond_it() -> None:
+    (row,) = api.verify(Closing(), torch.randn(2, 4), targets=[LEGACY]).results
+    assert row.status == "failed"
+    assert "times as large, where gt reaches 30" in (row.message or "")
 
 
 def test_state_is_a_cause_only_of_what_it_explains() -> None:
@@ -576,11 +598,11 @@ def test_the_informative_part_of_a_file_that_does_not_load(message: str, shown: 
 
 def test_a_panic_of_a_library_says_its_reason() -> None:
     panic = ("thread '<unnamed>' (12) panicked at core/gather.rs:85:59:", "index 20 out of range", "stack backtrace:")
-    assert last_words(panic) == ": index 20 out of range"
+    assert fatal_error(panic) == ": index 20 out of range"
     assert (
-        last_words(("terminate called after throwing an instance of 'Error'", "  what():  no memory")) == ": no memory"
+        fatal_error(("terminate called after throwing an instance of 'Error'", "  what():  no memory")) == ": no memory"
     )
-    assert last_words(("no panic", "nor its reason")) == last_words(panic[:1]) == ""
+    assert fatal_error(("no panic", "nor its reason")) == fatal_error(panic[:1]) == ""
 
 
 def test_the_informative_part_of_messages_of_torchscript() -> None:

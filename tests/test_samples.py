@@ -252,6 +252,9 @@ def test_labels_that_do_not_fit_the_decisions_are_named(run: Any, data: Path) ->
     np.save(data / "labels.npy", np.where(np.arange(COUNT) == 20, CLASSES, 0))
     (row,) = run("labels: labels.npy", code=1).report["results"]
     assert "sample 20.npz has the label 4, and the candidates are 0 to 3; number them so" in row["message"]
+    np.save(data / "labels.npy", np.full(COUNT, "cat"))
+    (row,) = run("labels: labels.npy", code=1).report["results"]
+    assert "sample 0.npz has the label cat, and the candidates are 0 to 3; number them so" in row["message"]
 
 
 def test_a_sample_that_the_model_refuses_is_named(run: Any, data: Path) -> None:

@@ -115,7 +115,7 @@ class CaseContext(Protocol):
     ) -> ReferenceInside:
         """The inside of what gave ``reference``, on its inputs; run in ``precision`` if that is given.
 
-        What a bundle has of it was packed for the export of ``target``.
+        In a bundle, it was packed for the export of ``target``.
 
         Raises :class:`harness.inside.calls.NotVisible` if it cannot be seen.
         """

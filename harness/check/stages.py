@@ -39,7 +39,8 @@ OUT_OF_MEMORY = (
     "bad allocation",
 )
 FurtherWork = Literal["blame", "layers", "weights", "timing", "packing"]
-"""What is done after the verdict of a check: finding the blame, comparing the layers, or the weights; timing a pass."""
+"""What is done after the verdict of a check: finding the blame, comparing the layers, or the weights; timing a pass.
+After an export into a bundle: packing its layers."""
 MAX_MESSAGE_LENGTH = 2000
 """Characters of a message that are kept."""
 

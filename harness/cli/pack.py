@@ -108,7 +108,7 @@ def pack(paths: tuple[str, ...], out: Path, **options: Any) -> int:
         _echo_layers(layers)
     left = f", {len(packed.not_packed)} not packed (the bundle records why)" if packed.not_packed else ""
     size, named = (f"{number / 2**20:.1f} MiB" for number in (packed.bytes_on_disk, packed.bytes_by_name))
-    echo(f"Packed: {packed.cases} cases, {packed.exports} exports{left}; {size} in {out} ({named} without links)")
+    echo(f"Packed: {count_of(packed.cases, 'case')}, {count_of(packed.exports, 'export')}{left}; {size} in {out} ({named} without links)")
     return 3 if any(result.status == "error" and result.stage is None for result in packed.not_packed) else 0
 
 

@@ -140,7 +140,7 @@ def compare_with_reference(answer: Mapping[str, Array], reference: Reference, to
 
 
 def exchanged_outputs(actual: Mapping[str, Array], expected: Mapping[str, Array]) -> str | None:
-    """That outputs are in another order: each wrong one holds the values that are expected in another. Else None."""
+    """The cause if outputs are exchanged: each wrong one holds the values that are expected of another. Else None."""
     if list(actual) != list(expected) or not 1 < len(actual) <= MAX_EXCHANGED:
         return None
     wrong = [name for name in actual if not _is_close(actual[name], expected[name])]

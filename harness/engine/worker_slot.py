@@ -137,7 +137,7 @@ class WorkerSlot:
             return
         pid, until = self._status.pid(), self._status.deadline().until
         worker = self._context.worker(pid)
-        # Without a worker, the server ended while it started this process, and the pool never heard of it.
+        # Without a worker, the server ended while it started this process, and the pool does not know it.
         is_lost = pid and worker is None and has_ended(pid)
         if is_lost or (worker and worker.final_exit_code == 0) or not self._pool.active:
             self._future.cancel()

@@ -150,14 +150,15 @@ class KeptVerdict:
         return replace(result, notes=(*result.notes, f"{WORK[self.before]} was not finished {how}"))
 
 
-MAX_REASON = 300
-LAST_WORDS = re.compile(r"(thread '.{0,80}panicked at |terminate called after throwing an instance of )")
+FATAL_ERROR = re.compile(r"(thread '.{0,80}panicked at |terminate called after throwing an instance of )")
 """What Rust and C++ print before they end the process; the reason is on the next line."""
+MAX_REASON = 300
+"""Characters of the reason that are kept."""
 
 
-def last_words(log: Sequence[str]) -> str:
+def fatal_error(log: Sequence[str]) -> str:
     """The reason for which the code of a library ended the process, after a colon; "" if none was printed."""
-    following = (after for line, after in pairwise(log) if LAST_WORDS.match(line))
+    following = (after for line, after in pairwise(log) if FATAL_ERROR.match(line))
     reason = next(following, "").strip().removeprefix("what():").strip()[:MAX_REASON]
     return f": {reason}" if reason else ""
 
@@ -204,4 +205,4 @@ class WorkerExit:
             return "out-of-memory", "the process ran out of memory; --memory sets the limit"
         if self.exit_code == CANNOT_REPORT:
             return "crash", "the check left its process unable to report the result; see the log"
-        return "crash", f"{self.description}{last_words(self.log)}"
+        return "crash", f"{self.description}{fatal_error(self.log)}"

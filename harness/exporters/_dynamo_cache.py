@@ -304,6 +304,7 @@ _SPEED_UPS: tuple[SpeedUp, ...] = (
         "ONNXRegistry.from_torchlib",
         _cached_registry,
         parameters=("cls", "opset_version"),
+        needs="torchlib",
     ),
     SpeedUp("torchlib", f"{_EXPORTER}._registration", "onnxscript_apis.get_torchlib_ops", _cached_torchlib),
     SpeedUp("composites", _PROGRAM, "_collect_all_valid_cia_ops", _cached_composites),

@@ -38,7 +38,8 @@ def recorded_tracer_warnings() -> Iterator[list[str]]:
     ) -> None:
         if issubclass(category, TracerWarning) and not any(folder in Path(filename).parents for folder in ignored):
             place = source_line(filename, lineno)
-            found.extend([] if place in found else [place])
+            if place not in found:
+                found.append(place)
         show(message, category, filename, lineno, file, line)
 
     with warnings.catch_warnings():

@@ -85,8 +85,8 @@ class ReferenceForModel:
     def references(self) -> tuple[Reference, ...]:
         """The reference's answers with the model's inputs, and outputs under the model's names.
 
-        They hold a run in 16 bits where the model computes in them and the reference does not. Inputs that do not fit
-        the model are told before the reference is run: its error would tell one of them.
+        They hold a run in 16 bits where the model computes in them and the reference does not. Raises
+        :class:`InputsDoNotFit` for all inputs that do not fit the model, before the reference is run and refuses one.
         """
         _ = self._inputs
         return self.references_in(None if self.mixed.wide else self.mixed.precision)

@@ -80,7 +80,7 @@ def _not_comparable(tested: TestedFile, target: Target) -> str | None:
     model = tested.case.model.model
     for file in (tested.file, *([model] if isinstance(model, StoredModel) else [])):
         if file.format not in _WRITERS:
-            return f"those of {Path(file.path).name} are not read, which is {FORMATS[file.format]}"
+            return f"those in {FORMATS[file.format]} ({Path(file.path).name}) are not read"
     return None
 
 

@@ -273,7 +273,7 @@ def other_inputs(inputs: Inputs) -> Iterator[tuple[str, Inputs]]:
 
     Floating values get the other sign, lose it, become 0, or 100 times as large. Integers and booleans stay in the
     range of their own values, since they are mostly indices, lengths or masks; a range of one value is widened by one.
-    For a largest integer that is kept, they move to the lower half of it.
+    In one set they move to its lower half, so that a kept largest integer shows.
     """
     changes: Mapping[str, Callable[[Array], Any]] = {
         "of the opposite sign": _turned,

@@ -171,8 +171,8 @@ def weights_of_transform(target: Target, artifact: Callable[[Target], Artifact])
         )
         for before, after in _around_quantizers(target)
     ]
-    findings, notes = ([each for one in compared for each in getattr(one, key)] for key in ("findings", "notes"))
-    return ComparedWeights(tuple(findings), tuple(notes))
+    findings = tuple(finding for each in compared for finding in each.findings)
+    return ComparedWeights(findings, tuple(note for each in compared for note in each.notes))
 
 
 def weights_of_file(file: StoredModel, floats: Callable[[], Mapping[str, NDArray[Any]]]) -> ComparedWeights:

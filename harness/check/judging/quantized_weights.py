@@ -29,7 +29,7 @@ SAME_STEP = 1e-3
 NARROW = 2.0**-11
 """The rounding of a float weight that is stored in float16, as a share of it."""
 CUT_OFF = 8.0
-"""The RMS error with a range cut off, as a multiple: for one normal value in a hundred 5, for half the range 13."""
+"""A range is cut off at this many times its RMS error. Cutting off 1 % of normal values gives 5, half the range 13."""
 FEW = 3
 """The weights that a message names."""
 
@@ -161,7 +161,7 @@ class QuantizedWeight:
         full_range = np.sqrt(np.mean(np.min(expected, axis=0) ** 2) / 12)
         error = np.sqrt(np.mean(errors**2))
         if not (exact or problems or self.full_bias) and error > CUT_OFF * full_range > 0:
-            problems.append(f"its range is cut off, which makes its RMS error {error / full_range:.3g} times as large")
+            problems.append(f"its range is cut off: {error / full_range:.3g} times the RMS error of the full range")
         return "; ".join(problems) or None
 
     def _wrong_step(self, expected: Sequence[Array], *, exact: bool) -> str | None:
@@ -344,6 +344,7 @@ def compare_weights(model: Any, floats: Mapping[str, Array], *, exact: bool, red
         compared += 1
         if (problem := weight.problem(source.values, exact=exact, reduced=reduced)) is not None:
             problems.append(f"{source.name} of {_OF_NODES.sub('', weight.node)}: {problem}")
-    named, total = ", ".join([*left_out[:FEW], *["..."] * (len(left_out) > FEW)]), compared + len(left_out)
-    note = f"{len(left_out)} of {total} quantized weights were not compared with float weights: {named}"
+    named = ", ".join([*left_out[:FEW], "..."] if len(left_out) > FEW else left_out)
+    count = f"{len(left_out)} of {compared + len(left_out)}"
+    note = f"{count} quantized weights were not compared with float weights: {named}"
     return ComparedFile(compared, problems, note if left_out else None)

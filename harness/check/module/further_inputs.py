@@ -62,9 +62,10 @@ class FurtherInputs:
         return None if reference is None or reference.stochastic else reference
 
     def _answered(self, name: str, inputs: Inputs, kind: OtherKind) -> Iterator[OtherInputs]:
-        # State that is kept beyond a threshold shows at a later call alone.
-        row = [inputs, self.references[0].inputs] if kind == "thresholds" else [inputs]
-        answers = self.memo.get(f"eager at {name}", partial(self.quietly, self.eager_answers, row))
+        # State that is kept beyond a threshold shows at a later call alone, which the module may refuse.
+        rows = [[inputs, self.references[0].inputs], [inputs]] if kind == "thresholds" else [[inputs]]
+        answered = (self.quietly(self.eager_answers, row) for row in rows)
+        answers = self.memo.get(f"eager at {name}", lambda: next(filter(None, answered), None))
         if answers is not None:
             eager, *later = answers
             after = next((each for each in later if not about_equal(each, self.references[0].eager)), None)

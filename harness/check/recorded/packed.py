@@ -117,7 +117,7 @@ class PackedCase:
         """None: a bundle holds no module."""
 
     def further_inputs(self, kinds: Collection[OtherKind]) -> Iterator[OtherInputs]:
-        """Those that reach thresholds, which were packed: the others tell something with the module alone."""
+        """Those that reach thresholds, which were packed. The others prove something only with the module."""
         return map(self._further, self.entry.further if "thresholds" in kinds else ())
 
     def _further(self, entry: RoundEntry) -> OtherInputs:

@@ -61,7 +61,7 @@ def pack_layers(
                 found = str(stop.message)
             keys = () if isinstance(found, str) else dict.fromkeys(found.keys())
             files = {key: store.put_array(values[key]) for key in keys}
-        left = max(0, left - sum((store.folder / path).stat().st_size for path in files.values()))
+        left = max(0, left - sum((store.folder / path).stat().st_size for path in {*files.values()}))
         entry = LayersEntry(reason=found) if isinstance(found, str) else found.entry(files, max_bytes)
         text = json.dumps(entry.model_dump(exclude_defaults=True), indent=1) + "\n"
         paths.append(f"data/{sha256(text.encode()).hexdigest()[:32]}.json")

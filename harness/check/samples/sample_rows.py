@@ -192,7 +192,9 @@ class Measuring:
         index, rule = next(iter(self.decisions.items()))
         if rule.by in {"argmax", "argmin"}:
             candidates = list(reference.eager.values())[index].shape[rule.axis]
-            possible = (right >= 0) & (right < candidates) & (right == np.floor(right))
+            possible = np.zeros(right.shape, dtype=bool)
+            if right.dtype.kind not in "cU":  # neither can be ordered
+                possible = (right >= 0) & (right < candidates) & (right == np.floor(right))
             if not possible.all():
                 raise UsageError(
                     f"labels: sample {name} has the label {right[~possible][0]}, and the candidates are 0 to "
