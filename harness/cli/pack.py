@@ -81,6 +81,7 @@ def pack(paths: tuple[str, ...], out: Path, **options: Any) -> int:
     from harness.packing import pack as write_bundle
     from harness.report.terminal import Progress
     from harness.report.wording import stage_and_symptom
+    from harness.spec.quoting import count_of
 
     settings = Settings(
         cache=None if options["no_cache"] else cache_folder(),
@@ -108,7 +109,8 @@ def pack(paths: tuple[str, ...], out: Path, **options: Any) -> int:
         _echo_layers(layers)
     left = f", {len(packed.not_packed)} not packed (the bundle records why)" if packed.not_packed else ""
     size, named = (f"{number / 2**20:.1f} MiB" for number in (packed.bytes_on_disk, packed.bytes_by_name))
-    echo(f"Packed: {count_of(packed.cases, 'case')}, {count_of(packed.exports, 'export')}{left}; {size} in {out} ({named} without links)")
+    what = f"{count_of(packed.cases, 'case')}, {count_of(packed.exports, 'export')}"
+    echo(f"Packed: {what}{left}; {size} in {out} ({named} without links)")
     return 3 if any(result.status == "error" and result.stage is None for result in packed.not_packed) else 0
 
 
