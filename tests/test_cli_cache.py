@@ -21,9 +21,9 @@ def test_the_cache_is_shown_and_cleared(
     assert harness("cache").out == f"{folder}: 0 exports, 0.0 MB\n"
     spec("relu.yaml", SPEC)
     assert harness(*RUN).report["run"]["exports"]["made"] == 1
-    assert harness("cache").out.startswith(f"{folder}: 1 exports, ")
+    assert harness("cache").out.startswith(f"{folder}: 1 export, ")
     assert harness(*RUN).report["run"]["exports"]["made"] == 0
-    assert "1 exports removed" in harness("cache", "clear").out
+    assert "1 export removed" in harness("cache", "clear").out
     assert not folder.exists()
     assert harness(*RUN).report["run"]["exports"]["made"] == 1
 

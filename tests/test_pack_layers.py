@@ -330,7 +330,7 @@ def test_an_export_whose_layers_end_the_process_is_packed_without_them(harness: 
     (here / "dies.yaml").write_text(spec, encoding="utf-8")
     ran = harness("pack", "dies.yaml", "-o", "bundle", "--targets", LEGACY, "--allow-import", "--layers", "-j", "1")
     assert ran.code == 0, ran.err
-    assert "Packed: 1 cases, 1 exports;" in ran.out
+    assert "Packed: 1 case, 1 export;" in ran.out
     assert "no layers: dies/net on onnx-torchscript@17 | packing the layers was not finished because" in ran.out
 
 

@@ -27,11 +27,12 @@ def cache(ctx: click.Context) -> int:
     The folder is artifacts/ in HARNESS_CACHE, or in the user's cache folder.
     """
     from harness.check.settings import cache_folder
+    from harness.spec.quoting import count_of
 
     if ctx.invoked_subcommand is None:
         folder = cache_folder()
         exports, size = _contents(folder)
-        echo(f"{folder}: {exports:,} exports, {_megabytes(size)}")
+        echo(f"{folder}: {count_of(exports, 'export')}, {_megabytes(size)}")
     return 0
 
 
@@ -46,6 +47,7 @@ Examples:
 def clear() -> int:
     """Remove the exported files. Do not run it while a check runs: its files would be missing."""
     from harness.check.settings import cache_folder
+    from harness.spec.quoting import count_of
 
     folder = cache_folder()
     exports, size = _contents(folder)
@@ -56,7 +58,7 @@ def clear() -> int:
             shutil.rmtree(folder)
     except OSError as error:
         raise UsageError(f"{error.filename or folder}: {error.strerror}; make the folder writable") from error
-    echo(f"{folder}: {exports:,} exports removed, {_megabytes(size)}")
+    echo(f"{folder}: {count_of(exports, 'export')} removed, {_megabytes(size)}")
     return 0
 
 
