@@ -158,6 +158,19 @@ def test_nodes_with_inner_graphs_are_cut_with_what_these_take_from_outside(tmp_p
         cut_nodes(artifact, target, {"image": np.ones_like(image)}, "y", None, tmp_path)
 
 
+def test_a_node_of_integers_is_cut_out_with_no_error_allowed(tmp_path: Path) -> None:
+    """ONNX does not say where the largest of NaN and numbers is, and ONNX Runtime does not choose NaN."""
+    node = helper.make_node("ArgMax", ["x"], ["y"], axis=0, keepdims=0)
+    signature = [helper.make_tensor_value_info("x", 1, [3])], [helper.make_tensor_value_info("y", 7, [])]
+    model = helper.make_model(
+        helper.make_graph([node], "g", *signature), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    onnx.save(model, str(tmp_path / "net.onnx"))
+    artifact, x = Artifact("onnx", tmp_path / "net.onnx", ""), np.array([1, np.nan, 2], "float32")
+    cut = cut_nodes(artifact, parse_target("file/ort-cpu"), {"x": x}, "y", None, tmp_path)
+    assert (cut.expected.item(), cut.allowed) == (1, 0.0)
+
+
 NORMALIZED = """
 import torch
 from torch import nn
