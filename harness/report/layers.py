@@ -15,7 +15,7 @@ from harness.result import Layer, Report, Result, to_json
 
 ROWS_ON_TERMINAL = 5
 ROWS_IN_MARKDOWN = 10
-MAX_ARGUMENTS = 40
+MAX_ARGUMENTS = 60
 MAX_UNCOVERED = 5
 
 HEADERS = ("layer", "type", "local", "accumulated", "reference", "SQNR", "x rounding")
