@@ -280,3 +280,9 @@ def test_a_sigmoid_near_zero_may_be_off_by_the_error_of_its_kernels(times: float
     comparison = compare({"y": target}, {"y": reference}, rule, float64={"y": float64})
     assert comparison.passed == (times < 1)
     assert comparison.outputs[0].tolerance.endswith("or the error of a Sigmoid kernel")
+
+
+@pytest.mark.parametrize("size", [1e-120, 1.0, 1e120])
+def test_how_many_values_count_does_not_depend_on_the_size_of_the_errors(size: float) -> None:
+    assert counted_values(np.array([0.0, 0.0, size, size])) == pytest.approx(4)
+    assert counted_values(np.array([0.0] * 96 + [size] * 4)) == pytest.approx(12)
