@@ -61,7 +61,8 @@ def conclusion(sensitivity: Sensitivity) -> Iterator[str]:
     yield f"Target: {sensitivity.target}."
     shortest = sensitivity.search.shortest
     if shortest is None:
-        yield f"No list short of all {len(start.layers)} layers reaches the target."
+        every = count_of(len(start.layers), "layer")
+        yield f"The target is missed unless every layer ({every}) stays in float32."
         return
     verified = sensitivity.verified or shortest.outcome
     if not shortest.kept:
