@@ -46,13 +46,13 @@ class TorchScript:
 
     def availability(self) -> Availability:
         """Whether torch is installed and, for CUDA, finds a device."""
-        install = install_command("torch", "onnxscript")
         version = installed_version("torch")
+        build = f"torch {version}"
+        if version is not None and self.device == "cpu":
+            return Availability(detail=build)
+        install = install_command("torch", "onnxscript")  # it reads files, and each check asks
         if version is None:
             return Availability("torch is not installed", install)
-        build = f"torch {version}"
-        if self.device == "cpu":
-            return Availability(detail=build)
         without_cuda = Availability(f"{build} is built without CUDA", f"in a fresh environment, {install}", build)
         if version.endswith("+cpu"):
             return without_cuda
