@@ -522,6 +522,15 @@ def test_a_pass_with_the_same_outputs_at_each_draw_is_inconclusive(
     assert ("the outputs are the same at every set of inputs" in ran.out) is (weight == "zeros")
 
 
+class OwnLoss(nn.CrossEntropyLoss):
+    """A layer of torch with a name of its own, whose ``forward`` is torch's."""
+
+
+def test_a_layer_that_inherits_the_forward_of_torch_takes_labels_of_ones_own() -> None:
+    labelled = {"x": torch.randn(5, 4), "target": torch.tensor([0, 3, 2, 1, 2])}
+    assert api.verify(OwnLoss(), labelled, targets=[TRACED]).passed
+
+
 # Whose fault it is
 
 

@@ -61,8 +61,8 @@ def bind_labels(
     The arguments ``nulls`` are None and no inputs.
 
     If every label is a parameter of ``forward``, the inputs are passed by name; if none is, by position. A mixture is
-    refused, since the others may be misspelt parameters. With ``allow_mixture``, and for a layer of ``torch.nn``, it is
-    passed by position if each label that is a parameter is at its parameter's position.
+    refused, since the others may be misspelt parameters. With ``allow_mixture``, and for a ``forward`` of
+    ``torch.nn``, it is passed by position if each label that is a parameter is at its parameter's position.
 
     Raises :class:`MixedLabels`, which shows the signature, and :class:`UsageError` for a constant that ``forward`` does
     not take or an input is bound to.
@@ -80,7 +80,8 @@ def bind_labels(
     if by_keyword and not variadic and len(labels) > len(named) - len(keyword_only):  # **kwargs takes the others
         return _called(module, labels, constants or {}, nulls, by_position=())
     of_one_kind = variadic or set(labels).isdisjoint(named) or set(labels) <= set(named)
-    allowed = of_one_kind or allow_mixture or type(module).__module__.startswith("torch.nn.")
+    of_torch = getattr(module.forward, "__module__", "").startswith("torch.nn.")  # a subclass may inherit it
+    allowed = of_one_kind or allow_mixture or of_torch
     if in_place and allowed and keyword_only.isdisjoint(labels):
         return module if not constants and not nulls else _called(module, labels, constants or {}, nulls)
     if not set(labels) <= set(named):
