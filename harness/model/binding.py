@@ -80,8 +80,8 @@ def bind_labels(
     if by_keyword and not variadic and len(labels) > len(named) - len(keyword_only):  # **kwargs takes the others
         return _called(module, labels, constants or {}, nulls, by_position=())
     of_one_kind = variadic or set(labels).isdisjoint(named) or set(labels) <= set(named)
-    of_torch = getattr(module.forward, "__module__", "").startswith("torch.nn.")  # a subclass may inherit it
-    allowed = of_one_kind or allow_mixture or of_torch
+    home = getattr(module.forward, "__module__", None) or ""  # a subclass may inherit it; a script has none
+    allowed = of_one_kind or allow_mixture or home.startswith("torch.nn.")
     if in_place and allowed and keyword_only.isdisjoint(labels):
         return module if not constants and not nulls else _called(module, labels, constants or {}, nulls)
     if not set(labels) <= set(named):
