@@ -235,12 +235,12 @@ def test_the_worst_comes_first_in_the_message_and_the_shapes_are_named() -> None
 
 
 @pytest.mark.parametrize("count", [2, 8, 9])
-def test_the_order_of_up_to_eight_outputs_is_told(count: int) -> None:
+def test_another_order_of_up_to_eight_outputs_is_reported(count: int) -> None:
     expected = {f"output_{index}": floats(index, index + 0.5) for index in range(count)}
     turned = dict(zip(expected, [*list(expected.values())[1:], expected["output_0"]], strict=True))
-    told = exchanged_outputs(turned, expected)
-    assert (told is not None) is (count <= 8)
-    assert told is None or told.startswith(
+    message = exchanged_outputs(turned, expected)
+    assert (message is not None) is (count <= 8)
+    assert message is None or message.startswith(
         "the outputs are in another order (output_0 holds what is expected of output_1"
     )
     assert exchanged_outputs({**turned, "output_0": floats(-1, -1)}, expected) is None

@@ -145,11 +145,11 @@ def with_verdict(
     if not problems:
         known = any(output.inconclusive for output in result.outputs)
         return result if known else _with_reason(result, _constant_outputs(case, verdict.compared))
-    failed, first = with_mismatch(result, problems), verdict.compared[verdict.first_failing] if comparisons else None
-    if first is not None and is_second_call(first.comparison.at):
-        cause = LOST_STATE
-    elif first is not None and cause is None:
-        cause = exchanged_outputs(first.actual, first.expected)
+    failed = with_mismatch(result, problems)
+    first = verdict.compared[verdict.first_failing] if comparisons else None
+    if first is not None:
+        is_later = is_second_call(first.comparison.at)
+        cause = LOST_STATE if is_later else cause or exchanged_outputs(first.actual, first.expected)
     return failed if cause is None else with_cause(failed, cause)
 
 

@@ -61,8 +61,9 @@ def bind_labels(
     The arguments ``nulls`` are None and no inputs.
 
     If every label is a parameter of ``forward``, the inputs are passed by name; if none is, by position. A mixture is
-    refused, since the others may be misspelt parameters. With ``allow_mixture``, and for a ``forward`` of
-    ``torch.nn``, it is passed by position if each label that is a parameter is at its parameter's position.
+    refused, since the others may be misspelt parameters. With ``allow_mixture``, and for a ``forward`` of ``torch.nn``,
+    which a class may inherit, it is passed by position if each label that is a parameter is at its parameter's
+    position.
 
     Raises :class:`MixedLabels`, which shows the signature, and :class:`UsageError` for a constant that ``forward`` does
     not take or an input is bound to.
@@ -80,8 +81,8 @@ def bind_labels(
     if by_keyword and not variadic and len(labels) > len(named) - len(keyword_only):  # **kwargs takes the others
         return _called(module, labels, constants or {}, nulls, by_position=())
     of_one_kind = variadic or set(labels).isdisjoint(named) or set(labels) <= set(named)
-    home = getattr(module.forward, "__module__", None) or ""  # a subclass may inherit it; a script has none
-    allowed = of_one_kind or allow_mixture or home.startswith("torch.nn.")
+    defined_in = getattr(module.forward, "__module__", None) or ""  # None for that of a script or a graph
+    allowed = of_one_kind or allow_mixture or defined_in.startswith("torch.nn.")
     if in_place and allowed and keyword_only.isdisjoint(labels):
         return module if not constants and not nulls else _called(module, labels, constants or {}, nulls)
     if not set(labels) <= set(named):

@@ -56,13 +56,13 @@ def pack_layers(
             values = ValueStore(Path(folder))
             try:
                 with clock.stage("compare"):
-                    found = _found(prepared, _runnable_here(target, artifact), artifact, reference, values, left)
+                    layers = _layers_of(prepared, _runnable_here(target, artifact), artifact, reference, values, left)
             except StageStopped as stop:
-                found = str(stop.message)
-            keys = () if isinstance(found, str) else dict.fromkeys(found.keys())
+                layers = str(stop.message)
+            keys = () if isinstance(layers, str) else dict.fromkeys(layers.keys())
             files = {key: store.put_array(values[key]) for key in keys}
         left = max(0, left - sum((store.folder / path).stat().st_size for path in {*files.values()}))
-        entry = LayersEntry(reason=found) if isinstance(found, str) else found.entry(files, max_bytes)
+        entry = LayersEntry(reason=layers) if isinstance(layers, str) else layers.entry(files, max_bytes)
         text = json.dumps(entry.model_dump(exclude_defaults=True), indent=1) + "\n"
         paths.append(f"data/{sha256(text.encode()).hexdigest()[:32]}.json")
         store.put_text(paths[-1], text)
@@ -70,7 +70,7 @@ def pack_layers(
 
 
 @dataclass
-class _Found:
+class _Layers:
     """The layers of a reference, with the keys of the values that are packed.
 
     ``matches`` are the tensors that are packed, and ``exact`` has their float64 values.
@@ -145,9 +145,9 @@ def _runnable_here(target: Target, artifact: Artifact) -> Target:
     return replace(target, runtime=DEFAULT_RUNTIMES.get(artifact.format, target.runtime), options={})
 
 
-def _found(
+def _layers_of(
     prepared: CaseContext, target: Target, artifact: Artifact, reference: Reference, values: ValueStore, max_bytes: int
-) -> _Found | str:
+) -> _Layers | str:
     """The layers with the values of the file that belong to them, or why there are none."""
     if reference.stochastic:
         return STOCHASTIC
@@ -163,13 +163,13 @@ def _found(
             recording, pairing = inside.recording, subject.paired(inside.recording)
             kept, left_out = _fitting(recording, pairing, max_bytes)
             matches = {number: Match(pairing.names.get(number, ""), pairing.how[number]) for number in kept}
-            found = _Found(recording, matches, left_out)
+            layers = _Layers(recording, matches, left_out)
             traced: Callable[[Recording], Traced] | None = getattr(subject, "traced", None)
-            found.traced = None if traced is None else traced(recording)
+            layers.traced = None if traced is None else traced(recording)
     except NotVisible as reason:
         return str(reason)
-    _keep_float64(inside, found, values)
-    return found
+    _keep_float64(inside, layers, values)
+    return layers
 
 
 def _fitting(recording: Recording, pairing: Pairing, max_bytes: int) -> tuple[list[int], list[int]]:
@@ -189,20 +189,20 @@ def _fitting(recording: Recording, pairing: Pairing, max_bytes: int) -> tuple[li
     return sorted(kept), sorted(pairing.local.keys() - set(kept))
 
 
-def _keep_float64(inside: ReferenceInside, found: _Found, values: ValueStore) -> None:
+def _keep_float64(inside: ReferenceInside, layers: _Layers, values: ValueStore) -> None:
     """Keep the float64 values of the tensors that are packed, of each layer alone and of the whole model."""
-    cuts: dict[Kind, frozenset[int]] = {"alone": frozenset(found.matches), "whole": frozenset()}
+    cuts: dict[Kind, frozenset[int]] = {"alone": frozenset(layers.matches), "whole": frozenset()}
     for kind, numbers in cuts.items():
 
-        def visit(number: int, float64: Array, kept: dict[int, str] = found.exact[kind]) -> None:
-            own = found.recording.values(number)
-            if number in found.matches and own.dtype.kind in "fV":
+        def visit(number: int, float64: Array, kept: dict[int, str] = layers.exact[kind]) -> None:
+            own = layers.recording.values(number)
+            if number in layers.matches and own.dtype.kind in "fV":
                 kept[number] = values.put(difference_from(float64, own))
 
         try:
             inside.float64(numbers, visit)
         except NotVisible as problem:
-            found.no_float64[kind] = str(problem)
+            layers.no_float64[kind] = str(problem)
 
 
 def _is_finite(values: Array) -> bool:
