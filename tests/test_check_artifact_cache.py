@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from harness.check.cache import artifacts, is_empty
-from harness.check.cache import key as cache_key
+from harness.check.cache import artifacts, entry, is_empty
 from harness.check.cache.artifacts import ArtifactCache, is_cached, open_cache
 from harness.check.cache.disk_space import (
     AMPLE_BYTES,
@@ -29,8 +28,7 @@ from harness.check.cache.disk_space import (
     is_disk_error,
     raise_if_disk_full,
 )
-from harness.check.cache.entry import ENTRY_FILE, CacheEntry, read_entry
-from harness.check.cache.key import key
+from harness.check.cache.entry import ENTRY_FILE, CacheEntry, key, read_entry
 from harness.errors import DiskFull, StageError, Unsupported
 from harness.exporters import Artifact
 from harness.spec.discovery import load_specs
@@ -299,14 +297,14 @@ def test_an_entry_without_an_artifact_raises_its_refusal() -> None:
 
 @pytest.fixture
 def _fresh_code() -> Iterator[None]:
-    cache_key.exporting_code.cache_clear()
+    entry.exporting_code.cache_clear()
     yield
-    cache_key.exporting_code.cache_clear()
+    entry.exporting_code.cache_clear()
 
 
 @pytest.mark.usefixtures("_fresh_code")
 def test_the_exporting_code_is_that_of_harness_and_of_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    package = Path(cache_key.__file__).parents[2]
+    package = Path(entry.__file__).parents[2]
     files = {
         file for folder in ("exporters", "fixes", "model", "transforms") for file in (package / folder).glob("*.py")
     }
@@ -317,22 +315,22 @@ def test_the_exporting_code_is_that_of_harness_and_of_plugins(monkeypatch: pytes
 
     def with_plugins(**modules: str) -> str:
         points = {f"harness.{group}": [EntryPoint("p", f"{module}:X", "g")] for group, module in modules.items()}
-        monkeypatch.setattr(cache_key, "entry_points", lambda group: points.get(group, []))
-        cache_key.exporting_code.cache_clear()
-        return cache_key.exporting_code().rpartition(" ")[2]
+        monkeypatch.setattr(entry, "entry_points", lambda group: points.get(group, []))
+        entry.exporting_code.cache_clear()
+        return entry.exporting_code().rpartition(" ")[2]
 
     assert with_plugins() == with_plugins(fixes="no_such_module_anywhere") == expected()
     assert with_plugins(exporters="json") == expected(Path(json.__file__))
     assert with_plugins(fixes="json", exporters="csv") == expected(Path(json.__file__), Path(csv.__file__))
-    versions = cache_key.exporting_code().split(" ")[:-1]
-    assert [each.partition("=")[0] for each in versions] == list(cache_key.EXPORT_LIBRARIES)
+    versions = entry.exporting_code().split(" ")[:-1]
+    assert [each.partition("=")[0] for each in versions] == list(entry.EXPORT_LIBRARIES)
 
 
 def test_only_a_compiled_artifact_depends_on_the_cpu(cases: tuple[Case, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = parse_target("aoti/aoti-cpu")
     found = []
     for cpu in ("avx2", "avx512"):
-        monkeypatch.setattr(cache_key, "cpu_signature", lambda cpu=cpu: cpu)
+        monkeypatch.setattr(entry, "cpu_signature", lambda cpu=cpu: cpu)
         found.append([key(cases[0], target) for target in (TRACE, SCRIPT, compiled)])
     assert found[0][:2] == found[1][:2]
     assert found[0][2] != found[1][2]

@@ -10,7 +10,7 @@ import pytest
 
 import harness as package
 from harness import environment
-from harness.check.cache.key import key
+from harness.check.cache.entry import key
 from harness.spec.discovery import load_specs
 from harness.spec.targets import parse_target
 from tests.conftest import Call

@@ -10,8 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from harness.report.history import history
-from harness.report.history.picture import picture
+from harness.report.history import history, picture
 from harness.report.json_report import JsonReport
 from harness.result import Report, Result
 from tests.conftest import Call

@@ -23,8 +23,7 @@ from harness.precision.hazards import find_hazards
 from harness.precision.layers import Layer, Lowering, layers_of, lower, lowered_nodes
 from harness.precision.measure import Measure, NothingComparable, measure
 from harness.precision.model import ModelQuestion, prepared_model
-from harness.precision.sensitivity import Request, run
-from harness.precision.sensitivity.journal import JOURNAL
+from harness.precision.sensitivity import JOURNAL, Request, run
 from harness.precision.sensitivity.search import ALL_POINTS, MOST_LEFT_OUT, Target, most_runs, search
 from harness.precision.sensitivity.steps import Outcome
 from harness.registry import plugins

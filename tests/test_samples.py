@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from harness.check.samples.sample_log import SampleLog, progress_of_samples
-from harness.check.samples.sample_rows import Ratio, SampleRow, UserMetric
+from harness.check.samples.sample_rows import Ratio, SampleLog, SampleRow, UserMetric, progress_of_samples
 from harness.check.samples.sample_summary import WORST, SampleSummary
 from harness.compare.decisions import count_decisions, wilson_interval
 from harness.errors import UsageError

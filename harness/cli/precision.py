@@ -86,9 +86,8 @@ def sensitivity(model: str, to: str, sqnr: float | None, decisions: float | None
     Exits 1 if no list short of all layers reaches the target.
     """
     from harness.precision.layers import parse_lowering
-    from harness.precision.sensitivity import Request, run
+    from harness.precision.sensitivity import JOURNAL, Request, run
     from harness.precision.sensitivity.files import earlier_report, require_own_folders, write
-    from harness.precision.sensitivity.journal import JOURNAL
     from harness.precision.sensitivity.search import Target
     from harness.precision.sensitivity.text import lines
 

@@ -107,8 +107,7 @@ def history(folder: Path, *, output: Path | None, min_effect: float, as_json: bo
     import json
 
     from harness.report.history import history as history_of
-    from harness.report.history import history_lines, read_reports
-    from harness.report.history.picture import picture
+    from harness.report.history import history_lines, picture, read_reports
 
     runs = history_of(read_reports(folder), min_effect)
     if as_json:

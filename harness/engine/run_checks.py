@@ -15,7 +15,7 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from harness.check.cache.artifacts import open_cache
-from harness.check.samples.sample_log import progress_of_samples
+from harness.check.samples.sample_rows import progress_of_samples
 from harness.check.settings import Settings
 from harness.engine.cluster import Cluster, ClusterEngine
 from harness.engine.job import Job, fingerprint

@@ -36,9 +36,8 @@ from harness.model.running import (
     seed_torch,
     size_in_bytes,
 )
-from harness.model.state import why_unrepeatable
+from harness.model.state import in_evaluation, why_unrepeatable
 from harness.model.tensors import copy_module, copy_tensor, to_numpy
-from harness.model.training_mode import in_evaluation
 from harness.model.weights import plain_name
 from harness.spec.language.case import (
     Case,

@@ -2,12 +2,13 @@
 
 A target is called several times on one session, as programs call it. Eager torch is called in the same way. Its answers
 to a second call, to a call that follows calls with other inputs, and under another seed show which of the two it is.
+:func:`parts_in_training` finds parts that stay in training mode where the module is in evaluation mode.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from harness.model.answer import Reference
 from harness.model.running import have_same_values, in_one_thread, run_module, runs_in_several_threads
 from harness.model.tensors import copy_module, copy_tensor, to_numpy, to_torch
-from harness.model.training_mode import parts_in_training
 from harness.spec.language.case import Case, FactoryModel, StoredModel
 
 Array = NDArray[Any]
@@ -34,6 +34,8 @@ DRAWN_ONCE = (
     "the module draws random numbers at its first call and keeps them, so each copy of it answers differently (call it "
     "once before it is exported)"
 )
+MAX_PARTS = 3
+"""The number of parts in training mode that a message names."""
 
 
 def references_of(
@@ -152,3 +154,48 @@ class _DrawingOperators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if torch.Tag.nondeterministic_seeded in func.tags:
             self.names[str(func.overloadpacket)] = None
         return func(*args, **(kwargs or {}))
+
+
+def parts_in_words(parts: Sequence[str]) -> str:
+    """What a message says about ``parts`` in training mode."""
+    names = ", ".join(name.removeprefix("layer.") or "the module itself" for name in parts[:MAX_PARTS])
+    more = f" and {len(parts) - MAX_PARTS} more" if len(parts) > MAX_PARTS else ""
+    return f"parts of the module are in training mode, which .eval() does not reach ({names}{more})"
+
+
+def parts_in_training(module: nn.Module) -> list[str]:
+    """The names of the parts that are in training mode, as attributes of ``module``; ``""`` is the module itself."""
+    return [name for name, part in _all_parts(module) if part.training]
+
+
+def in_evaluation(module: nn.Module) -> nn.Module:
+    """A copy with every part in evaluation mode, also those that ``eval`` does not reach."""
+    copied = copy_module(module)
+    for _, part in _all_parts(copied):
+        part.training = False
+    return copied
+
+
+def _all_parts(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every module inside ``module`` once with its name, those in plain containers included."""
+    seen: set[int] = set()
+    pending = [("", module)]
+    while pending:
+        name, part = pending.pop(0)
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        yield name, part
+        prefix = f"{name}." if name else ""
+        pending += [(prefix + child, each) for child, each in part.named_children()]
+        for attribute, value in vars(part).items():
+            if not attribute.startswith("_"):
+                pending += [(f"{prefix}{attribute}{key}", each) for key, each in _contained(value)]
+
+
+def _contained(value: Any) -> Iterator[tuple[str, nn.Module]]:
+    """The modules directly inside a list, tuple or dict, with their keys in brackets."""
+    entries = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    )
+    yield from ((f"[{key!r}]", each) for key, each in entries if isinstance(each, nn.Module))

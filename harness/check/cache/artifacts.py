@@ -1,8 +1,8 @@
 """The artifact cache: exported files, stored under their key, so that nothing is exported twice.
 
-An entry is a folder named by the key of its export (:mod:`harness.check.cache.key`). It holds the exported file, or how
-the exporter refused, and ``entry.json``. That file holds a note and the note's SHA-256; the note names the files of the
-entry and holds their SHA-256.
+An entry is a folder named by the key of its export (:mod:`harness.check.cache.entry`). It holds the exported file, or
+how the exporter refused, and ``entry.json``. That file holds a note and the note's SHA-256; the note names the files of
+the entry and holds their SHA-256.
 
 An entry is written to a draft folder and renamed into place; a damaged one is exported again. An outcome that may
 differ next time (out of memory, a full disk) is not stored.
@@ -28,8 +28,7 @@ from harness.check.cache.disk_space import (
     is_disk_error,
     raise_if_disk_full,
 )
-from harness.check.cache.entry import ENTRY_FILE, CacheEntry, read_entry, write_entry
-from harness.check.cache.key import key, keys
+from harness.check.cache.entry import ENTRY_FILE, CacheEntry, key, keys, read_entry, write_entry
 from harness.check.cache.memo import Capture, NullCapture
 from harness.check.stages import chain_text, message_of, symptom_of
 from harness.errors import DiskFull, StageError, cause_chain

@@ -46,9 +46,8 @@ from harness.model.reference import (
     tolerance_of,
 )
 from harness.model.running import have_same_values, run_module
-from harness.model.state import references_of
+from harness.model.state import in_evaluation, parts_in_training, parts_in_words, references_of
 from harness.model.tensors import copy_tensor, to_numpy
-from harness.model.training_mode import in_evaluation, parts_in_training, parts_in_words
 from harness.registry import plugins
 from harness.result import Finding, Result
 from harness.spec.language.case import Case, StoredModel, TensorSpec

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.check.samples.sample_log import SampleLog
-from harness.check.samples.sample_rows import Measuring, SampleRow, decision_rules, user_metric
+from harness.check.samples.sample_rows import Measuring, SampleLog, SampleRow, decision_rules, user_metric
 from harness.check.samples.sample_summary import SampleSummary
 from harness.check.settings import Settings
 from harness.check.stages import Clock, StageStopped

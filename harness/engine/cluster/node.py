@@ -13,8 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.check.cache.artifacts import DRAFTS, open_cache
-from harness.check.cache.entry import read_entry
-from harness.check.cache.key import key
+from harness.check.cache.entry import key, read_entry
 from harness.check.settings import cache_folder
 from harness.engine.job import Job
 from harness.engine.journal import Entry

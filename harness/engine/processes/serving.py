@@ -154,7 +154,7 @@ def load_for_exports() -> None:
     Exports that fail take many workers, so what each of them would work out for a failure is worked out here too.
     """
     load_for_specs()
-    from harness.check.cache.key import exporting_code
+    from harness.check.cache.entry import exporting_code
     from harness.engine.job import installed_versions
     from harness.exporters._dynamo_cache import warm_up
     from harness.reproduction import script_template

@@ -15,12 +15,7 @@ from tabulate import tabulate
 from harness.engine.processes.temporary import temporary_folder
 from harness.errors import Mistakes, UsageError
 from harness.explain.process import ProcessEnd, SeparateProcess
-from harness.precision.chart import Chart, Mark, Series, svg
-from harness.precision.ladder import rungs
-from harness.precision.ladder.rungs import LadderStart, Rung, RungOutcome
-from harness.precision.measure import Timing, decibel, latency_text, megabytes, share_text
-from harness.precision.model import ModelQuestion
-from harness.precision.process import (
+from harness.precision import (
     START_SECONDS,
     STEP_FACTOR,
     STEP_SECONDS,
@@ -30,6 +25,11 @@ from harness.precision.process import (
     torch_is_here,
     write_texts,
 )
+from harness.precision.chart import Chart, Mark, Series, svg
+from harness.precision.ladder import rungs
+from harness.precision.ladder.rungs import LadderStart, Rung, RungOutcome
+from harness.precision.measure import Timing, decibel, latency_text, megabytes, share_text
+from harness.precision.model import ModelQuestion
 from harness.report.wording import format_duration
 from harness.result import to_json
 from harness.spec.quoting import count_of

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from harness.check.stages import message_of
 from harness.errors import StageError, Unavailable, UsageError
 from harness.latency.sampling import Call
+from harness.precision import Announce, Problems, quiet
 from harness.precision.measure import Decided, Measure, Timing, decided, measure, timed
 from harness.precision.model import (
     ModelQuestion,
@@ -31,7 +32,6 @@ from harness.precision.model import (
     numpy_dtype,
     prepared_model,
 )
-from harness.precision.process import Announce, Problems, quiet
 from harness.registry import plugins
 from harness.runtimes import Session
 from harness.spec.targets import parse_target, transform_named

@@ -1,11 +1,13 @@
 """``harness sensitivity``: carry out the steps in a separate process, keep what was measured, and search.
 
-Each choice of layers that was measured is a line of the journal at once. The same command continues from it, as long as
-the model, its samples, the transform and the installed libraries are the same.
+Each choice of layers that was measured is a line of the journal (:class:`Journal`) at once. The same command continues
+from it, as long as the model, its samples, the transform and the installed libraries are the same.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -13,14 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter, ValidationError
+
 from harness.engine.processes.temporary import temporary_folder
-from harness.errors import Mistakes, UsageError
+from harness.environment import versions
+from harness.errors import HarnessError, Mistakes, UsageError
 from harness.explain.process import ProcessEnd, SeparateProcess
-from harness.precision.hazards import Hazard
-from harness.precision.layers import Layer, Lowering, keep_option
-from harness.precision.measure import Timing
-from harness.precision.model import ModelQuestion
-from harness.precision.process import (
+from harness.precision import (
     START_SECONDS,
     STEP_FACTOR,
     STEP_SECONDS,
@@ -29,17 +30,22 @@ from harness.precision.process import (
     make_folder,
     torch_is_here,
 )
+from harness.precision.hazards import Hazard
+from harness.precision.layers import Layer, Lowering, keep_option
+from harness.precision.measure import Timing
+from harness.precision.model import ModelQuestion
 from harness.precision.sensitivity import steps
-from harness.precision.sensitivity.journal import JOURNAL, Journal, journal_key
 from harness.precision.sensitivity.search import Choice, Found, Target, most_runs, points, search
 from harness.precision.sensitivity.steps import Outcome, Start
 from harness.report.wording import format_duration
+from harness.result import to_json
 from harness.spec import targets
 from harness.spec.quoting import count_of
 
 T = TypeVar("T")
 
 TIMED_CHOICES = 12
+JOURNAL = "journal.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,3 +259,54 @@ def _with_best(timed: Sequence[TimedChoice]) -> tuple[TimedChoice, ...]:
 
 def _nodes(layers: Sequence[Layer]) -> list[str]:
     return [name for layer in layers for name in layer.nodes]
+
+
+class Journal:
+    """The choices that were measured, each a line of JSON. ``known`` are those of an earlier run."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self._path = path
+        self.known = dict(_read(path, key))
+        self._write("w", {"key": key})
+        for kept, outcome in self.known.items():
+            self.add(kept, outcome)
+
+    def add(self, kept: frozenset[str], outcome: Outcome) -> None:
+        """Write one choice. Raises :class:`HarnessError` where the file cannot be written."""
+        self._write("a", {"kept": sorted(kept), "outcome": to_json(outcome)})
+
+    def _write(self, mode: str, line: dict[str, Any]) -> None:
+        try:
+            with self._path.open(mode, encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise HarnessError(f"{self._path}: {error.strerror}; make room, or name another folder with -o") from error
+
+
+def _read(path: Path, key: str) -> list[tuple[frozenset[str], Outcome]]:
+    """The choices of an earlier run; none if it was about something else. A line that is damaged does not count."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        if not lines or json.loads(lines[0]) != {"key": key}:
+            return []
+    except (OSError, ValueError):
+        return []
+    choices: list[tuple[frozenset[str], Outcome]] = []
+    adapter = TypeAdapter(Outcome)
+    for line in lines[1:]:
+        try:
+            entry = json.loads(line)
+            outcome = adapter.validate_python(entry["outcome"])
+            if outcome.measure is not None:  # what failed is tried again
+                choices.append((frozenset(entry["kept"]), outcome))
+        except (ValueError, KeyError, TypeError, ValidationError):
+            continue
+    return choices
+
+
+def journal_key(start: Start, lowering: Lowering) -> str:
+    """What all choices of a journal share: the model, its samples, the lowering, and the installed libraries."""
+    packages = dict(versions())
+    names = [layer.name for layer in start.layers]
+    text = json.dumps([start.digest, lowering.word, dict(lowering.options), names, packages], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

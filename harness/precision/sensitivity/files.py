@@ -13,10 +13,10 @@ import yaml
 
 from harness.compare.decisions import percent
 from harness.errors import UsageError
+from harness.precision import write_texts
 from harness.precision.chart import Chart, Mark, Series, svg
 from harness.precision.layers import Lowering
 from harness.precision.measure import decibel, latency_text, megabytes
-from harness.precision.process import write_texts
 from harness.precision.sensitivity import Sensitivity, TimedChoice
 from harness.precision.sensitivity.search import LoweredAlone, Target
 from harness.precision.sensitivity.steps import COPIED_SAMPLES

@@ -15,6 +15,7 @@ from harness.check.stages import message_of
 from harness.errors import Unsupported
 from harness.exporters import Artifact
 from harness.latency.sampling import Call
+from harness.precision import Announce, Problems, quiet
 from harness.precision.hazards import Hazard, find_hazards
 from harness.precision.layers import Layer, Lowering, NotLowered, layers_of, lower, lowered_nodes, not_lowered
 from harness.precision.measure import Decided, Measure, Timing, decided, measure, timed
@@ -27,7 +28,6 @@ from harness.precision.model import (
     prepared_model,
     run_file,
 )
-from harness.precision.process import Announce, Problems, quiet
 from harness.registry import plugins
 from harness.runtimes import Session
 from harness.spec.language.inputs.fills import array
