@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -94,6 +95,31 @@ def test_a_float32_file_is_compared_with_a_float16_reference(files: dict[str, Pa
     assert row.status == "passed"
     assert "in float16" in row.outputs[0].tolerance
     assert "y is float32 in plain.onnx and float16 in the reference" in " ".join(row.notes)
+
+
+@pytest.mark.parametrize(
+    ("subject", "gain", "status"),
+    [("plain", 1.0, "passed"), ("inside", 1.0, "passed"), ("plain", 1.02, "failed"), ("half", 1.0, "passed")],
+)
+def test_a_reference_that_computes_in_float16_inside_is_no_measure_in_float32(
+    files: dict[str, Path], subject: str, gain: float, status: str
+) -> None:
+    """ONNX Runtime leaves out the roundings between its nodes, so its own error is that of float32."""
+    model = onnx.load(str(files[subject]))
+    weight = next(each for each in model.graph.initializer if list(each.dims) == [16, 8])
+    weight.CopyFrom(
+        onnx.numpy_helper.from_array(
+            onnx.numpy_helper.to_array(weight) * np.array(gain, onnx.helper.tensor_dtype_to_np_dtype(weight.data_type)),
+            weight.name,
+        )
+    )
+    onnx.save(model, str(files[subject].with_name("subject.onnx")))
+    (row,) = compare_models(files[subject].with_name("subject.onnx"), files["inside"]).results
+    assert row.status == status, row.message
+    assert "in float16" in row.outputs[0].tolerance
+    notes = " ".join(row.notes)
+    assert ("the reference computes in float16, and subject.onnx does not" in notes) == (subject == "plain")
+    assert "does not run in float16" not in notes
 
 
 def test_a_half_precision_script_is_compared_with_its_float32_module(net: Net, tmp_path: Path) -> None:

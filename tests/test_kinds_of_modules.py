@@ -724,25 +724,53 @@ def test_the_search_for_thresholds_ends_when_all_are_reached() -> None:
 class HalfInside(nn.Module):
     """Layers in half precision between inputs and outputs in float32; an export may be made with another gain."""
 
-    def __init__(self, exported_gain: float = 1.0) -> None:
+    def __init__(self, dtype: torch.dtype, exported_gain: float = 1.0) -> None:
         super().__init__()
-        self.first, self.last = nn.Linear(64, 64).half(), nn.Linear(64, 64).half()
-        self.exported_gain = exported_gain
+        self.first, self.last = nn.Linear(64, 64).to(dtype), nn.Linear(64, 64).to(dtype)
+        self.dtype, self.exported_gain = dtype, exported_gain
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The last layer's answer in float32."""
         gain = self.exported_gain if torch.onnx.is_in_onnx_export() else 1.0
-        result: torch.Tensor = self.last(self.first(x.half()).relu()).float() * gain
+        result: torch.Tensor = self.last(self.first(x.to(self.dtype)).relu()).float() * gain
         return result
 
 
-@pytest.mark.parametrize(("gain", "status"), [(1.0, "passed"), (1.004, "failed")])
-def test_half_precision_inside_is_judged_by_its_own_rounding(gain: float, status: str) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "target", "gain", "status"),
+    [
+        (torch.float16, LEGACY, 1.0, "passed"),
+        (torch.float16, LEGACY, 1.004, "failed"),
+        (torch.bfloat16, "onnx-dynamo@18/reference", 1.0, "passed"),
+        (torch.bfloat16, "onnx-dynamo@18/reference", 1.04, "failed"),
+    ],
+)
+def test_half_precision_inside_is_judged_by_its_own_rounding(
+    dtype: torch.dtype, target: str, gain: float, status: str
+) -> None:
     """In float64 its casts would give half precision, and layers in float64 refuse that."""
     torch.manual_seed(0)
-    (row,) = api.verify(HalfInside(gain).eval(), torch.randn(16, 64), targets=[LEGACY]).results
+    (row,) = api.verify(HalfInside(dtype, gain).eval(), torch.randn(16, 64), targets=[target]).results
     assert row.status == status, row.message
     assert row.outputs[0].reference_rms
+    assert f"own error in {str(dtype).removeprefix('torch.')}" in row.outputs[0].tolerance
+    assert row.blame == ("exporter" if status == "failed" else None)
+
+
+def test_a_cast_of_the_module_itself_is_no_fault_of_the_file() -> None:
+    """onnx.reference adds up a mean in bfloat16, where torch adds up in float32."""
+    pooled = module(lambda _self, x: x.bfloat16().mean((2, 3)).float())
+    (row,) = api.verify(pooled, 1 + torch.rand(1, 4, 64, 64), targets=["onnx-dynamo@18/reference"]).results
+    assert (row.status, row.blame) == ("failed", "kernel"), row.evidence
+
+
+def test_a_value_kept_in_half_precision_does_not_loosen_the_tolerance() -> None:
+    """Its float64 run has the same values, so eager torch is as close to it as float32 is."""
+    table = torch.randn(16).half()
+    looked_up = module(lambda self, x: x * self.table.float(), table=table)
+    (row,) = api.verify(looked_up, torch.randn(8, 16), targets=[LEGACY]).results
+    assert row.status == "passed"
+    assert "float16" not in row.outputs[0].tolerance
 
 
 def test_an_export_from_other_inputs_that_reads_none_of_them_is_proof() -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 import harness
-from harness.check.files.reference import file_artifact
+from harness.check.recorded.protobufs import file_artifact
 from harness.exporters import onnx_dynamo
 from harness.model import running
 from harness.model.build import Subject

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from harness.model.reference import repeatable_call
+from harness.model.running import repeatable_call
 from harness.model.tensors import to_numpy, to_torch
 from harness.spec.language.case import Layout
 

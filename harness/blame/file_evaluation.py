@@ -79,7 +79,7 @@ def file_rounds(disagreement: Disagreement, evidence: list[str]) -> bool:
     if not_believed_reason(path):
         return False
     try:
-        cast = rounding_cast(path, disagreement.reference.inputs)
+        cast = rounding_cast(path, disagreement.reference.inputs, disagreement.reference.computes_in)
         if cast is None:
             return False
         outputs = _cast_like(evaluate_in_file_dtypes(path, disagreement.reference.inputs), expected)
@@ -170,11 +170,12 @@ def _shapes(answer: Answer) -> Mapping[str, tuple[int, ...]]:
     return {name: values.shape for name, values in answer.items()}
 
 
-def rounding_cast(path: Path, inputs: Answer) -> str | None:
+def rounding_cast(path: Path, inputs: Answer, computes_in: str | None = None) -> str | None:
     """The first node that casts to a type that cannot hold its input, in words.
 
-    That is a floating type narrower than every floating input of the file, or one that rounds the integers that
-    ``inputs`` lead to there: float32 holds no more than 24 bits of an int64. Raises what the evaluation raises.
+    That is a floating type narrower than every floating input of the file and than ``computes_in``, the dtype that the
+    reference itself computes in, or one that rounds the integers that ``inputs`` lead to there: float32 holds no more
+    than 24 bits of an int64. Raises what the evaluation raises.
     """
     graph = onnx.load(str(path), load_external_data=False).graph
     input_bits = [
@@ -182,6 +183,8 @@ def rounding_cast(path: Path, inputs: Answer) -> str | None:
         for value in graph.input
         if value.type.tensor_type.elem_type in SIGNIFICANT_BITS
     ]
+    if input_bits and computes_in is not None:
+        input_bits.append(SIGNIFICANT_BITS[TensorProto.DataType.Value(computes_in.upper())])
     casts = {index: to for index, node in enumerate(graph.node) if (to := _cast_type(node)) in SIGNIFICANT_BITS}
     values = {**evaluate_all(path, inputs), **inputs} if casts else {}
     for index, to in casts.items():

@@ -84,6 +84,11 @@ PLAIN_RULES = {
 """The defaults of ``torch.testing.assert_close``, for outputs that have no usable float64 reference."""
 
 
+def inner_precision(computes_in: str | None, dtype: str) -> str | None:
+    """``computes_in``, the 16-bit dtype of a reference's computation, for an output of a wider ``dtype``; else None."""
+    return computes_in if dtype in {"float32", "float64"} else None
+
+
 def plain_rule(dtype: str) -> Close | Exact:
     """The rule for an output that has no usable float64 reference; exact for dtypes that torch has no default for."""
     return PLAIN_RULES.get(dtype, Exact())
@@ -147,8 +152,8 @@ def calibrate(
 ) -> Calibration | str:
     """The calibration of ``pair`` (target, reference) with ``float64`` at the same values.
 
-    ``dtype`` is the precision that is computed in. Where that is not the dtype of the outputs, ``lower`` is the
-    reference's run in it. A string gives the reason why the float64 reference cannot be used.
+    ``dtype`` is the precision that is computed in. Where the target computes in another one than the reference,
+    ``lower`` is the reference's run in it. A string gives the reason why the float64 reference cannot be used.
     """
     if dtype not in FLOOR_RMS:
         return f"{dtype} is not calibrated"
@@ -192,14 +197,20 @@ def _format_of(dtype: str) -> NumberFormat:
 
 
 def close_to_reference(
-    reference: NDArray[Any], float64: NDArray[Any] | None, rule: Calibrated, lower: NDArray[Any] | None = None
+    reference: NDArray[Any],
+    float64: NDArray[Any] | None,
+    rule: Calibrated,
+    lower: NDArray[Any] | None = None,
+    computes_in: str | None = None,
 ) -> Close | Exact:
     """The widest difference from ``reference`` that a calibrated rule can allow, as an ``atol``.
 
     For readers that know ``rtol`` and ``atol`` only; the plain rule where there is no usable float64 reference.
-    ``lower`` is the reference's run in the rule's own precision, if it has one.
+    ``lower`` is the reference's run in the rule's own precision, if it has one. ``computes_in`` is the 16-bit dtype
+    that the reference computes in.
     """
-    dtype = rule.precision or dtype_name(reference.dtype)
+    own = dtype_name(reference.dtype)
+    dtype = rule.precision or inner_precision(computes_in, own) or own
     output_format = number_format(reference.dtype)
     usable = float64 is not None and float64.shape == reference.shape and (rule.precision is None or lower is not None)
     if not usable or float64 is None or output_format is None:
@@ -222,13 +233,19 @@ def without_calibration(tolerance: Tolerance, reference: Reference) -> Tolerance
     for index, (name, values) in enumerate(reference.eager.items()):
         float64 = None if reference.float64 is None else reference.float64.get(name)
         lower = None if reference.lower is None else reference.lower.get(name)
-        as_close = partial(_as_close, values, float64, lower)
+        as_close = partial(_as_close, values, float64, lower, reference.computes_in)
         by_output[index] = map_rule(as_close, tolerance.for_output(index))
     return Tolerance(tolerance.rule, by_output)
 
 
-def _as_close(values: NDArray[Any], float64: NDArray[Any] | None, lower: NDArray[Any] | None, rule: OneRule) -> OneRule:
-    return close_to_reference(values, float64, rule, lower) if isinstance(rule, Calibrated) else rule
+def _as_close(
+    values: NDArray[Any],
+    float64: NDArray[Any] | None,
+    lower: NDArray[Any] | None,
+    computes_in: str | None,
+    rule: OneRule,
+) -> OneRule:
+    return close_to_reference(values, float64, rule, lower, computes_in) if isinstance(rule, Calibrated) else rule
 
 
 def inconclusive(calibration: Calibration, pair: Pair) -> str | None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compare.calibrated import Calibration, calibrate, inconclusive, plain_rule
+from harness.compare.calibrated import Calibration, calibrate, inconclusive, inner_precision, plain_rule
 from harness.compare.decisions import WholeOutputJudgement, judge_whole_output
 from harness.compare.inconclusive import NO_ELEMENTS, NO_FINITE_VALUE, inconclusive_reason
 from harness.compare.metrics import ComparedValues, Scores
@@ -60,7 +60,8 @@ class OutputRequest:
     """Which output is compared, and how.
 
     ``magnitudes``, ``undefined``, ``float64`` and ``lower``, the reference's run in a lower precision, have the shape
-    of the reference, or are None. ``at`` names the input shapes, where there are several.
+    of the reference, or are None. ``at`` names the input shapes, where there are several. ``computes_in`` is as in
+    :class:`harness.model.answer.Reference`.
     """
 
     index: int
@@ -71,6 +72,7 @@ class OutputRequest:
     float64: Array | None = None
     at: str | None = None
     lower: Array | None = None
+    computes_in: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +194,12 @@ class _JudgedRule:
 def _judge(rule: OneRule, request: OutputRequest, pair: Pair, actual: Array, expected: Array) -> _JudgedRule:
     match rule:
         case Calibrated():
-            calibration, plain_because = _calibration(request, pair, rule)
+            inner = inner_precision(request.computes_in, dtype_name(expected.dtype))
+            calibration, plain_because = _calibration(request, pair, rule, inner)
             if calibration is not None:
+                rule = replace(rule, precision=rule.precision or inner)
                 return _JudgedRule(rule, calibration.allowance, calibration)
-            plain = plain_rule(rule.precision or dtype_name(actual.dtype))
+            plain = plain_rule(rule.precision or inner or dtype_name(actual.dtype))
             note = f"compared with the reference by {plain}, because {plain_because}"
             return _JudgedRule(plain, allowance(plain, pair), note=note)
         case Sqnr() | Cosine() | Decisions():
@@ -213,13 +217,15 @@ def _scores(rule: Rule, actual: Array, expected: Array) -> Scores | None:
     return None
 
 
-def _calibration(request: OutputRequest, pair: Pair, rule: Calibrated) -> tuple[Calibration | None, str | None]:
+def _calibration(
+    request: OutputRequest, pair: Pair, rule: Calibrated, inner: str | None
+) -> tuple[Calibration | None, str | None]:
     """The calibration, or the reason why the plain rule applies in its place."""
     float64 = _values_of_pair(request.float64, pair)
     if float64 is None:
         return None, "there is no float64 reference"
     if rule.precision is None:
-        result = calibrate(pair, float64, rule, dtype_name(pair.expected.dtype))
+        result = calibrate(pair, float64, rule, inner or dtype_name(pair.expected.dtype))
     else:
         lower = _values_of_pair(request.lower, pair)
         if lower is None:

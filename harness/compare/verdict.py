@@ -77,6 +77,7 @@ def compare(
     undefined: Sequence[Array | None] = (),
     float64: Mapping[str, Array] | None = None,
     lower: Mapping[str, Array] | None = None,
+    computes_in: str | None = None,
     at: str | None = None,
 ) -> Comparison:
     """Compare the outputs ``actual`` with ``expected``, paired by name.
@@ -84,7 +85,7 @@ def compare(
     ``tolerance``, ``magnitudes`` and ``undefined`` go by the index in ``expected``. ``magnitudes`` (for ``Scaled``)
     hold the sum of magnitudes of terms of each value, ``undefined`` is True at values that are not compared; both have
     the outputs' shapes. ``float64`` (for ``Calibrated``) is the float64 reference by name, ``lower`` the reference's
-    run in a lower precision. Equal values pass under every rule. A different sign of zero is noted and counts as equal.
+    run in a lower precision, ``computes_in`` the 16-bit dtype that it computes in by itself. Equal values pass under every rule. A different sign of zero is noted and counts as equal.
 
     An output without elements passes by its shape and dtype. Nothing compared is not a pass: no outputs at all, or
     every value undefined.
@@ -105,6 +106,7 @@ def compare(
                     _of_same_shape(float64, name, expected[name]),
                     at,
                     _of_same_shape(lower, name, expected[name]),
+                    computes_in,
                 ),
                 actual[name],
                 expected[name],
@@ -128,6 +130,7 @@ def compare_with_reference(answer: Mapping[str, Array], reference: Reference, to
         undefined=reference.undefined,
         float64=reference.float64,
         lower=reference.lower,
+        computes_in=reference.computes_in,
         at=reference.at,
     )
     outputs = tuple(

@@ -78,6 +78,7 @@ class Reference:
     ``unrepeatable`` says why the outputs differ from call to call, if ``stochastic`` is True and more is known.
     ``undecidable`` is the reason why nobody can be blamed for a difference from it; None if there is none.
     ``step`` is the step of a loop; None without one.
+    ``computes_in`` is the 16-bit dtype that the reference computes in where its outputs are wider; None if it does not.
     """
 
     inputs: Mapping[str, Array]
@@ -97,6 +98,7 @@ class Reference:
     undecidable: str | None = None
     narrow: Mapping[str, str] = field(default_factory=dict)
     step: Step | None = None
+    computes_in: str | None = None
 
     @property
     def keeps_state(self) -> bool:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -28,6 +29,7 @@ from harness.model.running import (
     Repetition,
     eager_outputs,
     first_call,
+    half_precision_inside,
     have_same_values,
     in_one_thread,
     repeated,
@@ -54,6 +56,8 @@ from harness.spec.language.tolerances import Tolerance
 
 Array = NDArray[Any]
 
+FLOAT32_ROUNDING = 1e-5
+"""The share of an output's scale that rounding in float32 hardly exceeds; :mod:`harness.compare.calibrated` has 8e-7."""
 TRAINING = "the module is in training mode, and answers otherwise in evaluation mode, which is what ships"
 
 
@@ -94,6 +98,7 @@ def _reference(
         float64=None if float64 is None else _by_name(float64.outputs),
         magnitudes=() if float64 is None else float64.magnitudes,
         undefined=() if float64 is None else float64.undefined,
+        computes_in=None if stochastic else _computes_in(case, module, tensors, eager, float64),
         stochastic=stochastic,
         unrepeatable=why_unrepeatable(case, module, tensors) if stochastic else None,
         at=at,
@@ -120,11 +125,40 @@ def sample_reference(
         float64=None if float64 is None else _by_name(float64.outputs),
         magnitudes=() if float64 is None else float64.magnitudes,
         undefined=() if float64 is None else float64.undefined,
+        computes_in=_computes_in(case, subject.module, list(inputs.values()), eager, float64),
         stochastic=False,
         at=at,
         paths=subject.output_paths,
     )
     return reference if precision is None else in_lower_precision(case, subject, reference, precision)
+
+
+def _computes_in(
+    case: Case,
+    module: nn.Module,
+    inputs: Sequence[torch.Tensor],
+    eager: Sequence[torch.Tensor],
+    float64: Answer | None,
+) -> str | None:
+    """The 16-bit dtype that a user's module computes in although an output is wider; None if it computes in none.
+
+    A module that is as close to its float64 run as float32 is has no such dtype, or one that does not matter.
+    """
+    wide = [at for at, output in enumerate(eager) if output.dtype in {torch.float32, torch.float64}]
+    if isinstance(case.model.model, LayerModel | SequentialModel | GraphModel) or not wide:
+        return None
+    if float64 is not None and not any(_is_far(to_numpy(eager[at]), float64.outputs[at]) for at in wide):
+        return None
+    return half_precision_inside(module, inputs, case.seed)
+
+
+def _is_far(eager: Array, float64: Array) -> bool:
+    """True if the two differ by more than float32 leaves of rounding."""
+    if eager.shape != float64.shape:
+        return False
+    finite = np.isfinite(eager) & np.isfinite(float64)
+    expected = float64[finite].astype(np.float64)
+    return bool(np.linalg.norm(eager[finite] - expected) > FLOAT32_ROUNDING * np.linalg.norm(expected))
 
 
 def _why_training(
@@ -233,65 +267,34 @@ def gradients(subject: Subject, seed: int) -> dict[str, NDArray[Any]]:
     return {name: to_numpy(grad) for name, grad in zip(leaves, grads, strict=True)}
 
 
-def repeatable_call(module: Callable[..., object], inputs: Sequence[torch.Tensor]) -> tuple[Callable[[], object], bool]:
-    """A call of ``module`` on ``inputs`` for timing, without autograd; True if it copies the inputs at each call.
-
-    The call works on a copy of the module, so that the original's running statistics stay as they are. No tensor of
-    the copy requires a gradient, so that autograd records nothing; entering ``torch.no_grad`` at each call would be
-    timed as well, and takes as long as a small layer.
-
-    A layer that works in place changes its inputs: the second call would see other numbers than the first, and
-    denormals after a few. Such a call copies its inputs first, and the copy is part of the timing. To find out, the
-    module is called once, on copies.
-    """
-    originals = tuple(tensor.detach() for tensor in inputs)
-    function = _without_gradients(module) if isinstance(module, nn.Module) else module
-    copies = tuple(tensor.clone() for tensor in originals)
-    function(*copies)
-    if all(_same_bits(before, after) for before, after in zip(originals, copies, strict=True)):
-        return lambda: function(*originals), False
-    return lambda: function(*(tensor.clone() for tensor in originals)), True
-
-
-def _without_gradients(module: nn.Module) -> nn.Module:
-    """A copy that requires no gradients; the module itself if it holds no tensors (a frozen one may refuse a copy)."""
-    if not module.state_dict():
-        return module
-    with torch.no_grad():  # else the copy of a script module's parameter would be the result of a computation
-        duplicate = copy_module(module)
-    for parameter in duplicate.parameters():
-        parameter.requires_grad_(False)
-    return duplicate
-
-
-def _same_bits(before: torch.Tensor, after: torch.Tensor) -> bool:
-    """True if the bits are equal, so that a NaN equals itself and the sign of zero counts."""
-    if before.is_complex():
-        before, after = torch.view_as_real(before), torch.view_as_real(after)
-    width = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[before.element_size()]
-    return torch.equal(before.contiguous().view(width), after.contiguous().view(width))
-
-
 def _eager_in_float64(case: Case, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Answer | None:
-    wide = [tensor.to(torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True) for tensor in inputs]
-    if not isinstance(case.model.model, LayerModel) and size_in_bytes(module) >= LARGE_MODULE_BYTES:
-        outputs = run_in_float64_by_layer(copy_module(module), wide, case.seed)
+    """Eager torch's outputs in float64; None if the module does not run so.
+
+    A user's own casts to a narrower dtype are widened, unless the module runs only with them.
+    """
+    is_of_layers = isinstance(case.model.model, LayerModel | SequentialModel | GraphModel)
+    if not is_of_layers and size_in_bytes(module) >= LARGE_MODULE_BYTES:
+        outputs = run_in_float64_by_layer(copy_module(module), _in_float64(inputs), case.seed)
         if outputs is not None:
             return Answer(tuple(map(to_numpy, outputs)))
-    double = copy_module(module).double()
-    try:
-        outputs = run_module(double, wide, case.seed)
-    except (RuntimeError, NotImplementedError):
-        double = copy_module(module).double()
-        try:  # the module's own casts to half precision may be all that keeps it from float64
-            with CastsToFloat64():
+    failure: Exception | None = None
+    for casts in (nullcontext(),) if is_of_layers else (CastsToFloat64(), nullcontext()):
+        double, wide = copy_module(module).double(), _in_float64(inputs)
+        try:
+            with casts:
                 outputs = run_module(double, wide, case.seed)
-        except Exception:  # noqa: BLE001 - no float64 kernel: eager alone is the reference, and the row has no distances
-            return None
-    except Exception as error:  # noqa: BLE001 - the module's own code refuses float64; the warning is in the row's log
-        warnings.warn(f"the module does not run in float64: {bounded_text(error)}", stacklevel=1)
-        return None
-    return Answer(tuple(map(to_numpy, outputs)), magnitudes=_magnitudes(case, double, wide))
+        except Exception as error:  # noqa: BLE001 - the module does not run so, and eager alone is the reference
+            failure = error
+            continue
+        return Answer(tuple(map(to_numpy, outputs)), magnitudes=_magnitudes(case, double, wide))
+    if not isinstance(failure, RuntimeError | NotImplementedError):  # these two say that there is no float64 kernel
+        warnings.warn(f"the module does not run in float64: {bounded_text(failure)}", stacklevel=1)
+    return None
+
+
+def _in_float64(inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Copies of ``inputs``, in float64 where they are floating."""
+    return [tensor.to(torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True) for tensor in inputs]
 
 
 LARGE_MODULE_BYTES = 256 << 20
@@ -303,7 +306,6 @@ def run_in_float64_by_layer(module: nn.Module, inputs: Sequence[torch.Tensor], s
 
     None if the module does not run so: a layer may use the parameters of another. ``module`` is changed.
     """
-    inputs = [copy_tensor(tensor) for tensor in inputs]
     for layer in module.modules():
         for name, value in layer.named_buffers(recurse=False):
             if value.is_floating_point():
@@ -312,10 +314,10 @@ def run_in_float64_by_layer(module: nn.Module, inputs: Sequence[torch.Tensor], s
         if own:
             layer.register_forward_pre_hook(partial(_widen, own))
             layer.register_forward_hook(partial(_restore, own))
-    try:
-        return run_module(module, inputs, seed)
-    except Exception:  # noqa: BLE001 - the caller tries the whole module in float64, and reports what that raises
-        return None
+    for casts in (CastsToFloat64(), nullcontext()):
+        with suppress(Exception), casts:  # the caller tries the whole module in float64, and reports what that raises
+            return run_module(module, list(map(copy_tensor, inputs)), seed)
+    return None
 
 
 def _widen(parameters: Mapping[str, nn.Parameter], layer: nn.Module, _inputs: object) -> None:

@@ -10,7 +10,7 @@ import pickle
 import random
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -32,6 +32,8 @@ SEVERAL_THREADS_BYTES = 64 << 20
 """From this size on, a module runs in several threads. The workers of a run share the cores, and small modules are
 better run side by side."""
 MAX_THREADS = 4
+HALF_PRECISION = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
+"""The floating dtypes of 16 bits, the coarsest first."""
 
 _most_threads: ContextVar[int] = ContextVar("_most_threads", default=MAX_THREADS)
 
@@ -88,6 +90,30 @@ class CastsToFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if dtype is not None and dtype.is_floating_point:
             named["dtype"] = torch.float64
         return func(*args, **named)
+
+
+class _HalfPrecision(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Collects the 16-bit floating dtypes of what is computed inside."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.dtypes: set[torch.dtype] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in pytree.tree_leaves(result):
+            if isinstance(leaf, torch.Tensor) and leaf.dtype in HALF_PRECISION:
+                self.dtypes.add(leaf.dtype)
+        return result
+
+
+def half_precision_inside(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> str | None:
+    """The coarsest 16-bit floating dtype that a call of ``module`` computes in; None if it computes in none."""
+    with _HalfPrecision() as seen:
+        eager_outputs(module, inputs, seed)
+    return next((name for dtype, name in HALF_PRECISION.items() if dtype in seen.dtypes), None)
 
 
 def first_call(
@@ -159,6 +185,45 @@ def repeated(
         return Repetition(stochastic=False)
     second = run_module(copied, _copies(inputs), seed)
     return Repetition(stochastic=False, second_call=None if have_same_values(first.outputs, second) else second)
+
+
+def repeatable_call(module: Callable[..., object], inputs: Sequence[torch.Tensor]) -> tuple[Callable[[], object], bool]:
+    """A call of ``module`` on ``inputs`` for timing, without autograd; True if it copies the inputs at each call.
+
+    The call works on a copy of the module, so that the original's running statistics stay as they are. No tensor of
+    the copy requires a gradient, so that autograd records nothing; entering ``torch.no_grad`` at each call would be
+    timed as well, and takes as long as a small layer.
+
+    A layer that works in place changes its inputs: the second call would see other numbers than the first, and
+    denormals after a few. Such a call copies its inputs first, and the copy is part of the timing. To find out, the
+    module is called once, on copies.
+    """
+    originals = tuple(tensor.detach() for tensor in inputs)
+    function = _without_gradients(module) if isinstance(module, nn.Module) else module
+    copies = tuple(tensor.clone() for tensor in originals)
+    function(*copies)
+    if all(_same_bits(before, after) for before, after in zip(originals, copies, strict=True)):
+        return lambda: function(*originals), False
+    return lambda: function(*(tensor.clone() for tensor in originals)), True
+
+
+def _without_gradients(module: nn.Module) -> nn.Module:
+    """A copy that requires no gradients; the module itself if it holds no tensors (a frozen one may refuse a copy)."""
+    if not module.state_dict():
+        return module
+    with torch.no_grad():  # else the copy of a script module's parameter would be the result of a computation
+        duplicate = copy_module(module)
+    for parameter in duplicate.parameters():
+        parameter.requires_grad_(False)
+    return duplicate
+
+
+def _same_bits(before: torch.Tensor, after: torch.Tensor) -> bool:
+    """True if the bits are equal, so that a NaN equals itself and the sign of zero counts."""
+    if before.is_complex():
+        before, after = torch.view_as_real(before), torch.view_as_real(after)
+    width = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[before.element_size()]
+    return torch.equal(before.contiguous().view(width), after.contiguous().view(width))
 
 
 def paths_of(returned: object) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ class TorchSession:
         """
         from torch import get_num_threads, set_num_threads
 
-        from harness.model.reference import repeatable_call
+        from harness.model.running import repeatable_call
 
         with self._settings_applied():
             module = self._module if self._structure is None else self._call

@@ -27,7 +27,7 @@ from harness.check.files.matching import (
     match_outputs,
     reordered,
 )
-from harness.check.files.reference import ReferenceAnswers, file_artifact
+from harness.check.files.reference import ReferenceAnswers
 from harness.check.files.signatures import FileSignature, called_with, floating_of, read_file_signature
 from harness.check.files.swapped_weights import with_differing_weights
 from harness.check.files.weights import float_weights_of, paired_weights
@@ -43,6 +43,7 @@ from harness.check.judging.lower_precision import (
     weights_of_transform,
 )
 from harness.check.recorded.own_rounding import with_functions
+from harness.check.recorded.protobufs import file_artifact
 from harness.check.stages import Clock
 from harness.data_files.onnx_files import nodes_in_training
 from harness.exporters import Artifact

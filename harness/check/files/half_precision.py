@@ -90,4 +90,8 @@ def mixed_precision(
     if precision is None and inside in HALF_PRECISION and reference_floating not in HALF_PRECISION:
         precision = inside
         notes.append(f"{file} computes in {inside}, and the reference does not; it is judged as {inside}")
+    if precision is None and reference_floating in HALF_PRECISION and inside in {"float32", "float64"}:
+        notes.append(
+            f"the reference computes in {reference_floating}, and {file} does not; it is judged as {reference_floating}"
+        )
     return MixedPrecision(precision, narrow, frozenset(wide), tuple(notes))

@@ -21,14 +21,14 @@ from harness.blame.file_runs import error_summary
 from harness.check.files.matching import MatchedInputs, NamedInput, match_inputs
 from harness.check.files.signatures import FileSignature, read_file_signature
 from harness.check.judging.judge import Expected
+from harness.check.judging.lower_precision import HALF_PRECISION
 from harness.check.judging.steps import with_lower_steps, with_steps
 from harness.check.recorded.own_rounding import with_functions
-from harness.check.recorded.protobufs import open_model
+from harness.check.recorded.protobufs import file_artifact
 from harness.compare.calibrated import FUNCTION_ERRORS, LARGEST_ROUNDING
 from harness.compare.numbers import dtype_name, same_bits
 from harness.compare.rules import strict_ulp
 from harness.exporters import Artifact
-from harness.exporters._files import sha256
 from harness.inside.calls import NotVisible, ReferenceInside, ValueStore
 from harness.latency.sampling import Call
 from harness.model.answer import Reference
@@ -148,7 +148,7 @@ class FileReference:
 
     def references_in(self, precision: str | None) -> tuple[Reference, ...]:
         """The answers, with those of the file converted to ``precision`` by the transform to it; a note if it fails."""
-        if precision is None:
+        if precision in {None, self._half_precision}:
             return self.references
         try:
             return self._in_precision(precision)
@@ -187,7 +187,8 @@ class FileReference:
         # An evaluation in float64 takes far longer than a run, and only some rules need it.
         needs_float64 = self.tolerance(None).has(Calibrated)
         float64 = self._float64(own) if needs_float64 else None
-        reference = Reference(values, sessions[None].run(own), float64, (), (), stochastic=False, at=at)
+        eager = sessions[None].run(own)
+        reference = Reference(values, eager, float64, (), (), stochastic=False, at=at, lower=self._as_lower(eager))
         if precision is None:
             return reference
         if precision not in sessions:
@@ -213,7 +214,8 @@ class FileReference:
     def tolerance(self, _opset: int | None) -> Tolerance:
         """The case's tolerance, else the three-way rule."""
         requested = self.case.tolerance
-        tolerance = with_functions(Tolerance(requested.rule or Calibrated(), requested.by_output), self.artifact)
+        rule = requested.rule or Calibrated(precision=self._half_precision)
+        tolerance = with_functions(Tolerance(rule, requested.by_output), self.artifact)
         return tolerance if self._strict_ulp is None else strict_ulp(tolerance, self._strict_ulp)
 
     def reference_inside(
@@ -281,7 +283,24 @@ class FileReference:
             at=at,
             repeats_shapes=repeats_shapes,
             undecidable=undecidable,
+            lower=self._as_lower(eager),
         )
+
+    @property
+    def _half_precision(self) -> str | None:
+        """The 16-bit dtype that the file computes in although its outputs are wider; None if there is none."""
+        floating = self.signature.floating
+        outputs = {each.dtype.name for each in self.signature.outputs or () if each.dtype is not None}
+        return floating.name if floating is not None and floating.name in HALF_PRECISION - outputs else None
+
+    def _as_lower(self, answer: Mapping[str, Array]) -> Mapping[str, Array] | None:
+        """``answer`` as the run in 16 bits that it is, if the file computes in them.
+
+        ONNX Runtime may leave out the roundings between nodes; then the least that is allowed in 16 bits counts.
+        """
+        if self._half_precision is None:
+            return None
+        return {name: values.astype(np.float64) for name, values in answer.items() if values.dtype.kind not in "OSU"}
 
     def _float64(self, inputs: Inputs) -> Mapping[str, Array] | None:
         """The file evaluated in float64; None, with a note, if it cannot be or the evaluation is not believed."""
@@ -324,21 +343,3 @@ def _evaluation_problem(run: Mapping[str, Array], float64: Mapping[str, Array], 
                 else f"the float64 evaluation of the reference gives zeros for {name}, and its own run does not"
             )
     return None
-
-
-def file_artifact(file: StoredModel, on_size: Callable[[int], None]) -> Artifact:
-    """The model file as an artifact. ``on_size`` is called with its size in bytes, its external data included.
-
-    Raises :class:`StageError` if it is no ONNX model, or has data elsewhere.
-    """
-    path = Path(file.path)
-    on_size(path.stat().st_size)
-    if file.format == "onnx":
-        model = open_model(path)
-        on_size(model.size)
-        return model.artifact
-    if file.format == "torchscript":
-        from harness.exporters.torchscript import archive_digest
-
-        return Artifact("torchscript", path, archive_digest(path))
-    return Artifact(file.format, path, sha256(path))

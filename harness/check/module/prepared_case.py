@@ -41,11 +41,10 @@ from harness.model.reference import (
     compute_reference,
     float64_outputs,
     in_lower_precision,
-    repeatable_call,
     sample_reference,
     tolerance_of,
 )
-from harness.model.running import have_same_values, run_module
+from harness.model.running import have_same_values, repeatable_call, run_module
 from harness.model.state import in_evaluation, parts_in_training, parts_in_words, references_of
 from harness.model.tensors import copy_tensor, to_numpy
 from harness.registry import plugins

@@ -189,6 +189,7 @@ class PackedCase:
             stochastic=entry.stochastic,
             at=entry.at,
             repeats_shapes=entry.repeats_shapes,
+            computes_in=entry.computes_in,
             second_call=self._arrays(entry.second_call),
             after_others=self._arrays(entry.after_others),
             paths=entry.paths,

@@ -152,8 +152,9 @@ def _put_case(
     fields = {"rounds": rounds, "further": list(further), "expect": expect, "findings": findings}
     entry = CaseEntry.of(case).model_copy(update=fields).model_dump(exclude=None if further else {"further"})
     for each in [*entry["rounds"], *entry.get("further", ())]:
-        if each["after_others"] is None:  # earlier releases can read a bundle without these two keys
-            del each["after_others"]
+        for key in ("after_others", "computes_in"):  # earlier releases can read a bundle without these keys
+            if each[key] is None:
+                del each[key]
     store.put_entry(case.id, "", entry)
 
 
@@ -282,6 +283,7 @@ def _round_entry(store: ContentStore, whole: Reference, sample: Sample | None) -
         stochastic=reference.stochastic,
         at=reference.at,
         repeats_shapes=reference.repeats_shapes,
+        computes_in=reference.computes_in,
         second_call=_put_optional(store, reference.second_call),
         after_others=_put_optional(store, reference.after_others),
         paths=list(reference.paths),

@@ -15,7 +15,7 @@ even if both sides are empty.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,24 @@ def open_model(path: Path) -> ModelFile:
     artifact = Artifact("onnx", path, digest, opset=opset_of(model), checker=checker_error(path))
     size = sum(file.stat().st_size for file in (path, *data_files))
     return ModelFile(artifact, inputs, tuple(model.graph.output), size)
+
+
+def file_artifact(file: StoredModel, on_size: Callable[[int], None]) -> Artifact:
+    """The model file as an artifact. ``on_size`` is called with its size in bytes, its external data included.
+
+    Raises :class:`StageError` if it is no ONNX model, or has data elsewhere.
+    """
+    path = Path(file.path)
+    on_size(path.stat().st_size)
+    if file.format == "onnx":
+        model = open_model(path)
+        on_size(model.size)
+        return model.artifact
+    if file.format == "torchscript":
+        from harness.exporters.torchscript import archive_digest
+
+        return Artifact("torchscript", path, archive_digest(path))
+    return Artifact(file.format, path, sha256(path))
 
 
 def open_recorded(model: FileModel) -> ModelFile:

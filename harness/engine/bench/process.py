@@ -244,7 +244,7 @@ def _eager_call(subject: Any, threads: int) -> Call:
     """Eager torch on the example inputs, on so many threads whatever the targets set."""
     import torch
 
-    from harness.model.reference import repeatable_call
+    from harness.model.running import repeatable_call
 
     torch.set_num_threads(threads)
     call, _ = repeatable_call(subject.module, list(subject.inputs.values()))

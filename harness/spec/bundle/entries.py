@@ -196,6 +196,7 @@ class RoundEntry(StrictModel):
     second_call: Arrays | None = None
     after_others: Arrays | None = None
     repeats_shapes: bool = False
+    computes_in: Annotated[str, Field(pattern=r"^b?float16$")] | None = None
     paths: list[str] = Field(default_factory=list)
     step: StepEntry | None = None
 
