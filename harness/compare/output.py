@@ -195,11 +195,11 @@ def _judge(rule: OneRule, request: OutputRequest, pair: Pair, actual: Array, exp
     match rule:
         case Calibrated():
             inner = inner_precision(request.computes_in, dtype_name(expected.dtype))
-            calibration, plain_because = _calibration(request, pair, rule, inner)
+            rule = replace(rule, precision=rule.precision or inner)
+            calibration, plain_because = _calibration(request, pair, rule)
             if calibration is not None:
-                rule = replace(rule, precision=rule.precision or inner)
                 return _JudgedRule(rule, calibration.allowance, calibration)
-            plain = plain_rule(rule.precision or inner or dtype_name(actual.dtype))
+            plain = plain_rule(rule.precision or dtype_name(actual.dtype))
             note = f"compared with the reference by {plain}, because {plain_because}"
             return _JudgedRule(plain, allowance(plain, pair), note=note)
         case Sqnr() | Cosine() | Decisions():
@@ -217,20 +217,15 @@ def _scores(rule: Rule, actual: Array, expected: Array) -> Scores | None:
     return None
 
 
-def _calibration(
-    request: OutputRequest, pair: Pair, rule: Calibrated, inner: str | None
-) -> tuple[Calibration | None, str | None]:
+def _calibration(request: OutputRequest, pair: Pair, rule: Calibrated) -> tuple[Calibration | None, str | None]:
     """The calibration, or the reason why the plain rule applies in its place."""
     float64 = _values_of_pair(request.float64, pair)
     if float64 is None:
         return None, "there is no float64 reference"
-    if rule.precision is None:
-        result = calibrate(pair, float64, rule, inner or dtype_name(pair.expected.dtype))
-    else:
-        lower = _values_of_pair(request.lower, pair)
-        if lower is None:
-            return None, f"the reference does not run in {rule.precision}"
-        result = calibrate(pair, float64, rule, rule.precision, lower)
+    lower = None if rule.precision is None else _values_of_pair(request.lower, pair)
+    if lower is None and rule.precision not in {None, request.computes_in}:
+        return None, f"the reference does not run in {rule.precision}"
+    result = calibrate(pair, float64, rule, rule.precision or dtype_name(pair.expected.dtype), lower)
     return (None, result) if isinstance(result, str) else (result, None)
 
 
