@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,40 @@ def test_an_export_is_still_its_module(harness: Call) -> None:
     assert "reference" in next(line for line in ran.out.splitlines() if "latency" in line)
     assert ran.only["status"] == "passed"
     assert ran.only["latency"]["eager_us"] is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "saved"),
+    [
+        ("parallel.pt", "module", lambda state: {f"module.{key}": each for key, each in state.items()}),
+        ("trained.ckpt", "state_dict.net", lambda state: {"epoch": 3, "state_dict": {"net": state}}),
+        ("trained.bin", "model", lambda state: {"model": state, "optimizer": {"m": [torch.zeros(3)]}}),
+    ],
+)
+def test_the_part_of_a_checkpoint_that_is_all_weights_is_taken(
+    harness: Call, nets: Path, name: str, part: str, saved: Callable[[dict[str, torch.Tensor]], Any]
+) -> None:
+    state = torch.load(nets / "weights.pt")
+    torch.save(saved(state), nets / name)
+    ran = harness("compare", "net.onnx", "net.py:Net", "--weights", name, "--save-spec", "asked.yaml")
+    assert ran.code == 0, ran.err
+    assert f"the weights are the part {part} of {name}" in ran.out
+    asked = (nets / "asked.yaml").read_text(encoding="utf-8")
+    assert f"weights: {{file: {name}, key: {part}}}" in asked
+    (nets / "asked.yaml").write_text(asked.replace(f"{{file: {name}, key: {part}}}", name), encoding="utf-8")
+    refused = harness("run", "asked.yaml", "--allow-import", "--no-latency")
+    assert refused.code == 2
+    assert f"they are its part {part}; write {{file: {name}, key: {part}}}" in refused.err
+
+
+def test_a_checkpoint_with_the_weights_twice_or_with_others_beside_them_is_refused(harness: Call, nets: Path) -> None:
+    state = torch.load(nets / "weights.pt")
+    torch.save({"model": state, "average": state}, nets / "twice.pt")
+    torch.save({"model": {**state, "head": torch.zeros(1)}}, nets / "more.pt")
+    twice = harness("compare", "net.onnx", "net.py:Net", "--weights", "twice.pt")
+    assert (twice.code, "several times: model, average; save one of them alone" in twice.err) == (2, True)
+    more = harness("compare", "net.onnx", "net.py:Net", "--weights", "more.pt")
+    assert (more.code, "unknown to the model: " in more.err, "model.head" in more.err) == (2, True, True)
 
 
 @pytest.mark.usefixtures("nets")

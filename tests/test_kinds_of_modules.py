@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import onnx
@@ -771,6 +771,32 @@ def test_a_value_kept_in_half_precision_does_not_loosen_the_tolerance() -> None:
     (row,) = api.verify(looked_up, torch.randn(8, 16), targets=[LEGACY]).results
     assert row.status == "passed"
     assert "float16" not in row.outputs[0].tolerance
+
+
+class Compiled(nn.Module):
+    """A net with a compiled layer, a layer that was compiled in place, and a compiled net inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.compile(nn.Linear(4, 4))
+        self.second = nn.Linear(4, 4)
+        self.second.compile()
+        self.last = nn.Sequential(nn.ReLU(), cast(nn.Module, torch.compile(nn.Linear(4, 2))))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The last layer's answer."""
+        result: torch.Tensor = self.last(self.second(self.first(x)))
+        return result
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_torch_compile_made_is_compared_as_the_module_itself(whole: bool) -> None:
+    """Eager torch is the reference, and no exporter but dynamo takes a compiled module. Nothing is compiled."""
+    net: Any = Compiled().eval()
+    given: Any = torch.compile(net) if whole else net
+    report = api.verify(given, torch.randn(3, 4), targets=[TRACED, LEGACY, DYNAMO])
+    assert [(row.case, row.status) for row in report.results] == [("Compiled", "passed")] * 3
+    assert type(net.first).__name__ == "OptimizedModule"  # the user's own module is as it was
 
 
 def test_an_export_from_other_inputs_that_reads_none_of_them_is_proof() -> None:

@@ -60,7 +60,9 @@ GIVE_FINITE = "give inputs for which the outputs are numbers: --inputs FILE"
 )
 @click.option("--tolerance", metavar="RULE", help="In YAML, as in a spec: exact, or {rtol: 1e-3, atol: 1e-5}.")
 @click.option("--args", "arguments", metavar="YAML", help="Arguments of a callable, such as '{classes: 10}'.")
-@click.option("--weights", metavar="FILE", help="All weights of a callable's module: .pt or .safetensors.")
+@click.option(
+    "--weights", metavar="FILE", help="All weights of a callable's module: .pt, a checkpoint, or .safetensors."
+)
 @click.option(
     "--loop", multiple=True, metavar="OUT=IN", help="Output, by name or number, that feeds an input: a state."
 )
@@ -123,6 +125,8 @@ def compare(subject: str, reference: str, **options: Any) -> int:
         advice = _advice(outcome, specs, saved, options["report_dir"], runs_code=_runs_code(question))
     in_evaluation = f"compared in evaluation mode: {reference} returned a module in training mode"
     notes = [in_evaluation] if comparison.in_training else []
+    if isinstance(weights := comparison.spec["cases"][0].get("weights"), dict):
+        notes.append(f"the weights are the part {weights['key']} of {weights['file']}")
     for line in comparison_lines(outcome.report, subject, reference, comparison.inputs, advice, notes):
         echo(line)
     echo(f"Written: {', '.join(map(str, [*([saved] if saved else []), *outcome.files]))}")

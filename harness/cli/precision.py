@@ -31,7 +31,9 @@ def _model_options(folder: str) -> Callable[[FC], FC]:
         click.option("--samples", type=AT_LEAST_ONE, metavar="N", help="Use the first N samples. [default: all]"),
         click.option("--shape", "shapes", multiple=True, metavar="NAME=1,3,224,224", help="Shape of a drawn input."),
         click.option("--args", "arguments", metavar="YAML", help="Arguments of a callable, such as '{classes: 10}'."),
-        click.option("--weights", metavar="FILE", help="All weights of a callable's module: .pt or .safetensors."),
+        click.option(
+            "--weights", metavar="FILE", help="All weights of a callable's module: .pt, a checkpoint, or .safetensors."
+        ),
         click.option(
             "--exporter", default=EXPORTER, show_default=True, metavar="NAME[@OPSET]", help="Exporter of a callable."
         ),

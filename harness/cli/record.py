@@ -38,7 +38,9 @@ Examples:
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=1,3,224,224", help="Shape of a drawn input.")
 @click.option("--draws", type=AT_LEAST_ONE, default=2, show_default=True, metavar="N", help="Sets of drawn inputs.")
 @click.option("--args", "arguments", metavar="YAML", help="Arguments of a callable, such as '{classes: 10}'.")
-@click.option("--weights", metavar="FILE", help="All weights of a callable's module: .pt or .safetensors.")
+@click.option(
+    "--weights", metavar="FILE", help="All weights of a callable's module: .pt, a checkpoint, or .safetensors."
+)
 @click.option(
     "--targets",
     multiple=True,

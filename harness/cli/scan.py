@@ -38,7 +38,7 @@ LINE_WIDTH = 110
 @click.option("--inputs", metavar="FILE|DIR", help="Data file with inputs. [default: drawn]")
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=1,3,224,224", help="Shape of a drawn input.")
 @click.option("--args", "arguments", metavar="YAML", help="Arguments of the callable, such as '{classes: 10}'.")
-@click.option("--weights", metavar="FILE", help="All weights of the model: .pt or .safetensors.")
+@click.option("--weights", metavar="FILE", help="All weights of the model: .pt, a checkpoint, or .safetensors.")
 @click.option("--whole", is_flag=True, help="Add a case of the whole model, whose time is set beside its layers'.")
 @click.option("-o", "--output", type=FOLDER, required=True, metavar="SPEC", help="File for the spec.")
 @click.option(

@@ -162,6 +162,8 @@ def _readers() -> Mapping[str, Callable[[Path], Mapping[str, StoredArray]]]:
         ".npy": numpy_files.read_npy,
         ".pt": torch_files.read_pt,
         ".pth": torch_files.read_pt,
+        ".ckpt": torch_files.read_pt,
+        ".bin": torch_files.read_pt,
         ".safetensors": safetensors_files.read_safetensors,
     }
 

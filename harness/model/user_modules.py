@@ -43,7 +43,25 @@ def call_factory(factory: FactoryModel) -> nn.Module:
     module = function if isinstance(function, nn.Module) else function(**factory.args)
     if not isinstance(module, nn.Module):
         raise UsageError(f"{_label(factory)} returned {type(module).__name__}; it must return an nn.Module")
-    return module
+    return without_compilation(module)
+
+
+def without_compilation(module: nn.Module) -> nn.Module:
+    """``module`` with the modules themselves in place of what ``torch.compile`` made of them, which is no eager torch.
+
+    A compiled part is replaced in place. It could not be traced, and may answer otherwise after it is compiled again.
+    """
+    for parent in list(module.modules()):
+        if getattr(parent, "_compiled_call_impl", None) is not None:  # Module.compile() sets it
+            parent._compiled_call_impl = None  # noqa: SLF001
+        for name, child in parent.named_children():
+            if (original := _uncompiled(child)) is not child:
+                setattr(parent, name, original)
+    return _uncompiled(module)
+
+
+def _uncompiled(module: nn.Module) -> nn.Module:
+    return module.get_submodule("_orig_mod") if type(module).__name__ == "OptimizedModule" else module
 
 
 def argument_problem(function: Any, arguments: Mapping[str, Any], advice: str) -> str | None:

@@ -43,8 +43,45 @@ def require_all_weights(module: nn.Module, weights: Mapping[str, HasShape], file
 
     A tensor that has several names may come under one of them: safetensors stores such a tensor once.
 
-    Raises :class:`UsageError` in one line that lists all differences.
+    Raises :class:`UsageError` in one line that lists all differences, or that names the part of the file that fits.
     """
+    part = part_that_fits(module, weights, file)
+    if part is not None:
+        raise UsageError(
+            f"weights: {file} holds more than the model's weights: they are its part {part}; write "
+            f"{{file: {file}, key: {part}}}"
+        )
+
+
+def part_that_fits(module: nn.Module, weights: Mapping[str, HasShape], file: str) -> str | None:
+    """The one part of a checkpoint that is all weights of ``module``; None if all of ``weights`` are.
+
+    A part is what the names before a dot have in common, such as ``model`` or ``state_dict.net``. Checkpoints hold the
+    weights beside the optimizer's state, and wrappers put names before them: ``module`` (DataParallel), ``_orig_mod``
+    (``torch.compile``). Raises :class:`UsageError` with all differences if no part fits, or with those that fit.
+    """
+    differences = _differences(module, weights)
+    if not differences:
+        return None
+    expected = {plain_name(name) for name in tensors_of_state(module)}
+    parts: dict[str, dict[str, HasShape]] = {}
+    for name, tensor in weights.items():
+        words = name.split(".")
+        for at in range(1, len(words)):
+            parts.setdefault(".".join(words[:at]), {})[".".join(words[at:])] = tensor
+    fitting = [
+        part for part, found in parts.items() if not expected.isdisjoint(found) and not _differences(module, found)
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        names = ", ".join(fitting)
+        raise UsageError(f"weights: {file} holds the model's weights several times: {names}; save one of them alone")
+    raise UsageError(f"weights: {file} does not fit the model; {'; '.join(differences)}; save its state_dict()")
+
+
+def _differences(module: nn.Module, weights: Mapping[str, HasShape]) -> list[str]:
+    """How ``weights`` differ from all weights of ``module``: by missing names, unknown ones, and shapes."""
     state = tensors_of_state(module)
     expected = {_spec_name(name, weights): tensor for name, tensor in state.items()}
     tied = {_spec_name(name, weights): id(tensor) for name, tensor in named_tensors(module).items()}
@@ -57,9 +94,7 @@ def require_all_weights(module: nn.Module, weights: Mapping[str, HasShape], file
         if name in expected and not parameter.is_lazy(expected[name]) and tuple(expected[name].shape) != spec.shape
     ]
     parts = (("missing", missing), ("unknown to the model", extra), ("of another shape", wrong))
-    differences = [f"{what}: {', '.join(names)}" for what, names in parts if names]
-    if differences:
-        raise UsageError(f"weights: {file} does not fit the model; {'; '.join(differences)}; save its state_dict()")
+    return [f"{what}: {', '.join(names)}" for what, names in parts if names]
 
 
 def _spec_name(name: str, weights: Mapping[str, Any]) -> str:

@@ -38,6 +38,7 @@ SUBJECT = "subject"
 """The name of the file under test in the spec, and so in its targets: ``file:subject/ort-cpu``."""
 SEED = 0
 ADVICE = "give --shape {name}=1,3,224,224, or --inputs FILE"
+Weights = str | dict[str, str] | None
 _ESCAPED = re.compile(r"\[([*?[])\]")
 
 
@@ -87,9 +88,9 @@ def comparison_spec(
     announce("build")
     problems: list[str] = []
     names = dict.fromkeys((question.subject, question.reference))
-    signatures = {name: _signature(name, question, problems) for name in names}
+    sides = {name: _side(name, question, problems) for name in names}
     samples = read_samples(question, problems)
-    subject, reference = signatures[question.subject], signatures[question.reference]
+    (subject, _), (reference, weights) = sides[question.subject], sides[question.reference]
     if problems or subject is None or reference is None:
         return NoComparison(tuple(problems))
     try:
@@ -109,7 +110,7 @@ def comparison_spec(
     if problems:
         return NoComparison(tuple(problems))
     words = tuple(each.in_words for each in inputs)
-    return ComparisonSpec(_spec(question, inputs, samples), words, tuple(notes), reference.in_training)
+    return ComparisonSpec(_spec(question, weights, inputs, samples), words, tuple(notes), reference.in_training)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,7 @@ def _moved_case(keys: Mapping[str, Any], moved: Callable[[str], str]) -> dict[st
     case = dict(keys)
     for key in ("file", "weights"):
         if key in case:
-            case[key] = moved(case[key])
+            case[key] = moved(case[key]) if isinstance(case[key], str) else _moved_inputs(case[key], moved)
     if case.get("factory", "").rpartition(":")[0].endswith(".py"):
         path, _, name = case["factory"].rpartition(":")
         case["factory"] = f"{moved(path)}:{name}"
@@ -191,29 +192,33 @@ def _moved_inputs(inputs: Any, moved: Callable[[str], str]) -> Any:
 # The two sides
 
 
-def _signature(name: str, question: Question, problems: list[str]) -> FileSignature | None:
-    """What a side declares; None, with its problems, if it is no model."""
+def _side(name: str, question: Question, problems: list[str]) -> tuple[FileSignature | None, Weights]:
+    """What a side declares, None with its problems if it is no model, and its weights as a spec writes them."""
     try:
         if is_model_file(name):
             if name == question.reference and (question.weights or question.arguments):
                 option = "--weights" if question.weights else "--args"
                 problems.append(f"{option}: {name} is a file, which has its own; remove it, or name a callable")
-            return read_file_signature(stored_model(Path(name)))
-        return module_signature(built_module(question))
+            return read_file_signature(stored_model(Path(name))), None
+        module, weights = built_module(question)
+        return module_signature(module), weights
     except (UsageError, StageError) as error:
         problems.append(str(error))
     except Exception as error:  # noqa: BLE001 - a damaged file, or the user's own code: it is a line for the user
         from harness.check.stages import message_of
 
         problems.append(f"{escape_path(name)}: cannot be loaded: {message_of(error)}")
-    return None
+    return None, None
 
 
-def built_module(question: Question) -> nn.Module:
-    """The module as the callable returns it. Its weights are not read; they are checked to fit."""
+def built_module(question: Question) -> tuple[nn.Module, Weights]:
+    """The module as the callable returns it, and its weights, which are not read, as a spec writes them.
+
+    Raises :class:`UsageError` if no part of their file fits the module.
+    """
     from harness.model.build import build_as_returned
     from harness.model.user_modules import argument_problem, find_factory
-    from harness.model.weights import require_all_weights
+    from harness.model.weights import part_that_fits
     from harness.spec.language.case import Case, FactoryModel, WeightedModel
 
     name = _absolute(question.reference, question.home)
@@ -223,9 +228,10 @@ def built_module(question: Question) -> nn.Module:
     model = WeightedModel(FactoryModel(name, question.arguments), {})
     case = Case(question.reference, "", model, (), Location(question.reference), seed=SEED)
     module = build_as_returned(model, case)
-    if question.weights is not None:
-        require_all_weights(module, stored_arrays(Path(question.weights)), question.weights)
-    return module
+    if question.weights is None:
+        return module, None
+    part = part_that_fits(module, stored_arrays(Path(question.weights)), question.weights)
+    return module, question.weights if part is None else {"file": question.weights, "key": part}
 
 
 def _absolute(factory: str, home: Path) -> str:
@@ -320,13 +326,13 @@ def _drawn(question: Question, subject: FileSignature, reference: FileSignature)
 # The spec
 
 
-def _spec(question: Question, inputs: Sequence[_Input], samples: Sequence[Sample]) -> dict[str, Any]:
+def _spec(question: Question, weights: Weights, inputs: Sequence[_Input], samples: Sequence[Sample]) -> dict[str, Any]:
     case: dict[str, Any] = {"name": re.sub(r"[^A-Za-z0-9._-]", "-", Path(question.subject).stem) or "model"}
     case["file" if is_model_file(question.reference) else "factory"] = question.reference
     if question.arguments:
         case["args"] = dict(question.arguments)
-    if question.weights is not None:
-        case["weights"] = question.weights
+    if weights is not None:
+        case["weights"] = weights
     case["inputs"] = nested({each.given.label: dict(each.entry) for each in inputs})
     if len(samples) > 1:  # many are judged as a whole, the first among them
         further = samples if len(samples) > WHOLE_SAMPLES else samples[1:]

@@ -31,6 +31,7 @@ from harness.model.build import Subject, called_subject, initialise_lazy, struct
 from harness.model.reference import compute_reference
 from harness.model.state import references_of
 from harness.model.tensors import copy_module
+from harness.model.user_modules import without_compilation
 from harness.result import Result
 from harness.spec.language.case import Case, FactoryModel, TensorSpec, WeightedModel
 from harness.spec.language.inputs.structure import null_labels
@@ -60,8 +61,9 @@ def check_module(
         raise UsageError(f"module: {type(module).__name__} is not a torch.nn.Module; give the model itself")
     read = [nested_tensors(each) for each in inputs]
     all_inputs = [each.tensors for each in read]
+    module = without_compilation(copy_module(module).cpu())
     case = replace(_case(module, all_inputs, tolerance, dynamic), structure=read[0].nested)
-    module = _wrapped(copy_module(module).cpu(), read[0])
+    module = _wrapped(module, read[0])
     with tempfile.TemporaryDirectory(prefix="harness-") as scratch, torch.random.fork_rng(devices=()):
         prepared = InMemoryCase(case, ArtifactCache(None, Path(scratch)), module, all_inputs)
         with _python_ctrl_c_handler():

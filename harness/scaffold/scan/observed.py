@@ -21,7 +21,7 @@ from harness.model.build import build_module
 from harness.model.running import eager_outputs
 from harness.model.tensors import copy_tensor, to_numpy, to_torch
 from harness.model.weights import load_weights
-from harness.scaffold.comparison import Question, built_module, cases_of, read_samples
+from harness.scaffold.comparison import Question, Weights, built_module, cases_of, read_samples
 from harness.scaffold.inputs import InputGuess, accepted_inputs, any_kind, labels_of
 from harness.scaffold.scan import Configuration, NoScan, NotCovered, ScannedModel
 from harness.scaffold.scan.calls import FunctionCall, observed_run
@@ -44,9 +44,12 @@ def scanned(question: Question) -> ScannedModel | NoScan:
     if problems:
         return NoScan(tuple(problems))
     with recorded_construction() as construction:
-        model = built_module(question).eval()
+        model, weights = built_module(question)
+        model.eval()
     if question.weights is not None:
-        load_weights(model, ((name, array.read()) for name, array in stored_arrays(Path(question.weights)).items()))
+        stored = stored_arrays(Path(question.weights)).items()
+        start = f"{weights['key']}." if isinstance(weights, dict) else ""
+        load_weights(model, ((name[len(start) :], each.read()) for name, each in stored if name.startswith(start)))
     if samples:
         path = samples[0].path
         inputs = {
@@ -62,7 +65,7 @@ def scanned(question: Question) -> ScannedModel | NoScan:
         tuple(NotCovered(what, reason, tuple(paths)) for (what, reason), paths in scan.not_covered.items()),
         tuple(_grouped(functions)),
         tuple(f"{label} {each}" for label, each in inputs.items()),
-        _whole(question, inputs),
+        _whole(question, weights, inputs),
     )
 
 
@@ -121,13 +124,13 @@ def _passed(model: nn.Module, inputs: Mapping[str, _Input]) -> tuple[Sequence[to
     return ([], tensors) if known else (list(tensors.values()), {})
 
 
-def _whole(question: Question, inputs: Mapping[str, _Input]) -> dict[str, Any]:
+def _whole(question: Question, weights: Weights, inputs: Mapping[str, _Input]) -> dict[str, Any]:
     """The case of the model itself."""
     case: dict[str, Any] = {"name": WHOLE, "about": "The whole model.", "factory": question.reference}
     if question.arguments:
         case["args"] = dict(question.arguments)
-    if question.weights is not None:
-        case["weights"] = question.weights
+    if weights is not None:
+        case["weights"] = weights
     return case | {"inputs": {label: dict(each.entry) for label, each in inputs.items()}}
 
 
