@@ -781,7 +781,7 @@ class Compiled(nn.Module):
         self.first = torch.compile(nn.Linear(4, 4))
         self.second = nn.Linear(4, 4)
         self.second.compile()
-        self.last = nn.Sequential(nn.ReLU(), cast(nn.Module, torch.compile(nn.Linear(4, 2))))
+        self.last = nn.Sequential(nn.ReLU(), cast("nn.Module", torch.compile(nn.Linear(4, 2))))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The last layer's answer."""

@@ -85,7 +85,8 @@ def compare(
     ``tolerance``, ``magnitudes`` and ``undefined`` go by the index in ``expected``. ``magnitudes`` (for ``Scaled``)
     hold the sum of magnitudes of terms of each value, ``undefined`` is True at values that are not compared; both have
     the outputs' shapes. ``float64`` (for ``Calibrated``) is the float64 reference by name, ``lower`` the reference's
-    run in a lower precision, ``computes_in`` the 16-bit dtype that it computes in by itself. Equal values pass under every rule. A different sign of zero is noted and counts as equal.
+    run in a lower precision, ``computes_in`` the 16-bit dtype that it computes in by itself. Equal values pass under
+    every rule. A different sign of zero is noted and counts as equal.
 
     An output without elements passes by its shape and dtype. Nothing compared is not a pass: no outputs at all, or
     every value undefined.

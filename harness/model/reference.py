@@ -57,7 +57,7 @@ from harness.spec.language.tolerances import Tolerance
 Array = NDArray[Any]
 
 FLOAT32_ROUNDING = 1e-5
-"""The share of an output's scale that rounding in float32 hardly exceeds; :mod:`harness.compare.calibrated` has 8e-7."""
+"""Rounding in float32 is a smaller share of an output's scale: at most 8e-7 (:mod:`harness.compare.calibrated`)."""
 TRAINING = "the module is in training mode, and answers otherwise in evaluation mode, which is what ships"
 
 

@@ -213,9 +213,7 @@ def _without_gradients(module: nn.Module) -> nn.Module:
         return module
     with torch.no_grad():  # else the copy of a script module's parameter would be the result of a computation
         duplicate = copy_module(module)
-    for parameter in duplicate.parameters():
-        parameter.requires_grad_(False)
-    return duplicate
+    return duplicate.requires_grad_(False)
 
 
 def _same_bits(before: torch.Tensor, after: torch.Tensor) -> bool:
