@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from onnx import ModelProto, helper
+from onnx import ModelProto, TensorProto, helper
+from onnxruntime import InferenceSession
 
 from harness.blame.evaluator import EvaluationTooLarge, evaluate, limited_work
 from harness.check.recorded import own_rounding
@@ -126,6 +127,38 @@ def test_weights_in_half_precision_are_found(verdict: Verdict) -> None:
     wrong = verdict(twin, answer())
     assert (wrong.status, wrong.blame) == ("failed", "spec")
     assert "the recorded answer is not what the file computes" in wrong.evidence
+
+
+def in_float16(first: Array, second: Array) -> ModelProto:
+    """The network with weights and products in float16, between inputs and outputs in float32."""
+    model = network((first.astype(np.float16), second.astype(np.float16)))
+    model.graph.node[0].input[0], model.graph.node[-1].output[0] = "half_x", "half_y"
+    model.graph.node.insert(0, helper.make_node("Cast", ["x"], ["half_x"], to=TensorProto.FLOAT16))
+    model.graph.node.append(helper.make_node("Cast", ["half_y"], ["y"], to=TensorProto.FLOAT))
+    return model
+
+
+def test_a_file_in_float16_inside_has_the_tolerance_of_float32(verdict: Verdict) -> None:
+    """Its own rounding would pass a converted twin of the model that was recorded, and one with wrong weights."""
+    weights = (FIRST[:, :48] / 8, SECOND[:48, :40])
+    converted = in_float16(*weights)
+    assert verdict(converted, answer(*weights)).status == "failed"
+    session = InferenceSession(converted.SerializeToString())
+    (own,) = session.run(None, {"x": X})
+    assert verdict(converted, own).status == "passed"
+    assert verdict(in_float16(weights[0] * np.float32(1.01), weights[1]), own).status == "failed"
+
+
+def test_outputs_in_float16_are_held_to_what_the_calibrated_rule_allows(verdict: Verdict) -> None:
+    half = np.float16
+    model = in_float16(FIRST[:, :48] / 8, SECOND[:48, :40])
+    del model.graph.node[-1]
+    model.graph.node[-1].output[0] = "y"
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    (recorded,) = InferenceSession(model.SerializeToString()).run(None, {"x": X})
+    worst = np.abs(recorded.astype(np.float64)).max()
+    assert verdict(model, recorded + half(1e-3 * worst)).status == "passed"
+    assert verdict(model, recorded + half(2e-2 * worst)).status == "failed"
 
 
 def test_a_manifest_decides_before_the_files_own_rounding(verdict: Verdict) -> None:

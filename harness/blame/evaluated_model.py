@@ -1,8 +1,9 @@
-"""Prepare an ONNX model for evaluation: its nodes in order, and float64 in place of every narrower floating type."""
+"""Prepare an ONNX model for evaluation: its nodes in order, and a wider floating type in place of narrower ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from harness.data_files.onnx_files import from_array, inner_graphs, sort_nodes, 
 
 Array = NDArray[Any]
 
-NARROW_FLOATS = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT}
+HALF_PRECISION = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
+NARROW_FLOATS = frozenset({*HALF_PRECISION, TensorProto.FLOAT})
 
 FLOATS = {"bfloat16", "float16", "float32", "float64"}
 """The dtypes of numbers, unlike those of codes; NumPy's kind does not tell them apart."""
@@ -33,19 +35,19 @@ FLOAT_BY_DEFAULT = {
 
 def with_float64(model: ModelProto) -> ModelProto:
     """A copy of ``model`` with float64 for every narrower floating type: weights, constants, casts and signatures."""
-    copy = ModelProto()
-    copy.CopyFrom(model)
-    _widen_graph(copy.graph)
-    for function in copy.functions:
-        _widen_nodes(function.node)
-    return copy
+    return _Widening(TensorProto.DOUBLE, NARROW_FLOATS).of_model(model)
+
+
+def with_float32(model: ModelProto) -> ModelProto:
+    """As :func:`with_float64`, but with float32, for the floating types of 16 bits."""
+    return _Widening(TensorProto.FLOAT, HALF_PRECISION).of_model(model)
 
 
 def function_with_float64(function: FunctionProto) -> FunctionProto:
     """A copy of ``function`` with float64 for every narrower floating type of its nodes."""
     copy = FunctionProto()
     copy.CopyFrom(function)
-    _widen_nodes(copy.node)
+    _Widening(TensorProto.DOUBLE, NARROW_FLOATS).nodes(copy.node)
     return copy
 
 
@@ -63,40 +65,60 @@ def to_float64(values: Any) -> Any:
     return values
 
 
-def _widen_graph(graph: GraphProto) -> None:
-    for tensor in graph.initializer:
-        _widen_tensor(tensor)
-    for sparse in graph.sparse_initializer:
-        _widen_tensor(sparse.values)
-    for value in (*graph.input, *graph.output):
-        _widen_type(value.type)
-    del graph.value_info[:]
-    _widen_nodes(graph.node)
+@dataclass(frozen=True, slots=True)
+class _Widening:
+    """Puts the data type ``to`` in place of those in ``narrow``, in place."""
 
+    to: int
+    narrow: frozenset[int]
 
-def _widen_type(described: TypeProto) -> None:
-    """Widen a tensor, and the elements of a sequence or an optional."""
-    kind = described.WhichOneof("value")
-    if kind == "tensor_type" and described.tensor_type.elem_type in NARROW_FLOATS:
-        described.tensor_type.elem_type = TensorProto.DOUBLE
-    elif kind in {"sequence_type", "optional_type"}:
-        _widen_type(getattr(described, kind).elem_type)
+    def of_model(self, model: ModelProto) -> ModelProto:
+        """A copy of ``model`` with the wider type."""
+        copy = ModelProto()
+        copy.CopyFrom(model)
+        self.graph(copy.graph)
+        for function in copy.functions:
+            self.nodes(function.node)
+        return copy
 
+    def graph(self, graph: GraphProto) -> None:
+        for tensor in graph.initializer:
+            self._tensor(tensor)
+        for sparse in graph.sparse_initializer:
+            self._tensor(sparse.values)
+        for value in (*graph.input, *graph.output):
+            self._type(value.type)
+        del graph.value_info[:]
+        self.nodes(graph.node)
 
-def _widen_nodes(nodes: Iterable[NodeProto]) -> None:
-    for node in nodes:
-        _write_float_default(node)
-        for attribute in node.attribute:
-            if attribute.type == AttributeProto.TENSOR:
-                _widen_tensor(attribute.t)
-            elif attribute.type == AttributeProto.SPARSE_TENSOR:
-                _widen_tensor(attribute.sparse_tensor.values)
-            elif attribute.type == AttributeProto.GRAPH:
-                _widen_graph(attribute.g)
-            elif attribute.name in DTYPE_ATTRIBUTES and attribute.i in NARROW_FLOATS:
-                attribute.i = TensorProto.DOUBLE
-            elif node.op_type == "Constant" and attribute.name in {"value_float", "value_floats"}:
-                _make_tensor(attribute)
+    def nodes(self, nodes: Iterable[NodeProto]) -> None:
+        for node in nodes:
+            _write_float_default(node)
+            for attribute in node.attribute:
+                if attribute.type == AttributeProto.TENSOR:
+                    self._tensor(attribute.t)
+                elif attribute.type == AttributeProto.SPARSE_TENSOR:
+                    self._tensor(attribute.sparse_tensor.values)
+                elif attribute.type == AttributeProto.GRAPH:
+                    self.graph(attribute.g)
+                elif attribute.name in DTYPE_ATTRIBUTES and attribute.i in self.narrow:
+                    attribute.i = self.to
+                elif node.op_type == "Constant" and attribute.name in {"value_float", "value_floats"}:
+                    _make_tensor(attribute)
+                    self._tensor(attribute.t)
+
+    def _type(self, described: TypeProto) -> None:
+        """Widen a tensor, and the elements of a sequence or an optional."""
+        kind = described.WhichOneof("value")
+        if kind == "tensor_type" and described.tensor_type.elem_type in self.narrow:
+            described.tensor_type.elem_type = self.to
+        elif kind in {"sequence_type", "optional_type"}:
+            self._type(getattr(described, kind).elem_type)
+
+    def _tensor(self, tensor: TensorProto) -> None:
+        if tensor.data_type in self.narrow:
+            name = tensor.name
+            tensor.CopyFrom(from_array(to_array(tensor).astype(helper.tensor_dtype_to_np_dtype(self.to)), name))
 
 
 def _write_float_default(node: NodeProto) -> None:
@@ -111,16 +133,10 @@ def _write_float_default(node: NodeProto) -> None:
 def _make_tensor(attribute: AttributeProto) -> None:
     """Turn a float attribute of a Constant, whose type has no other width, into a tensor."""
     single = attribute.name == "value_float"
-    values = np.asarray(attribute.f if single else list(attribute.floats), np.float64)
+    values = np.asarray(attribute.f if single else list(attribute.floats), np.float32)
     attribute.Clear()
     attribute.name, attribute.type = "value", AttributeProto.TENSOR
     attribute.t.CopyFrom(from_array(values))
-
-
-def _widen_tensor(tensor: TensorProto) -> None:
-    if tensor.data_type in NARROW_FLOATS:
-        name = tensor.name
-        tensor.CopyFrom(from_array(to_float64(to_array(tensor)), name))
 
 
 def in_order(model: ModelProto) -> None:

@@ -26,7 +26,7 @@ from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from harness.blame.evaluated_model import function_with_float64, in_order, to_float64, with_float64
+from harness.blame.evaluated_model import function_with_float64, in_order, to_float64, with_float32, with_float64
 from harness.blame.operators.conversions import CONVERSION_OPERATORS
 from harness.blame.operators.detection import DETECTION_OPERATORS
 from harness.blame.operators.microsoft_fused import MICROSOFT_FUSED_OPERATORS
@@ -168,6 +168,11 @@ def evaluate_all(path: Path, inputs: Answer) -> dict[str, Array]:
 def evaluate_in_file_dtypes(path: Path, inputs: Answer) -> dict[str, Array]:
     """As :func:`evaluate`, in the file's own dtypes, with every rounding that the graph itself asks for."""
     return _outputs(FileDtypesEvaluator, onnx.load(str(path)), inputs)
+
+
+def evaluate_in_float32(path: Path, inputs: Answer) -> dict[str, Array]:
+    """As :func:`evaluate_in_file_dtypes`, with float32 in place of the floating types of 16 bits."""
+    return _outputs(FileDtypesEvaluator, with_float32(onnx.load(str(path))), inputs)
 
 
 def _outputs(evaluator: type[ReferenceEvaluator], model: ModelProto, inputs: Answer) -> dict[str, Array]:
