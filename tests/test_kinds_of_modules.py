@@ -773,6 +773,46 @@ def test_a_value_kept_in_half_precision_does_not_loosen_the_tolerance() -> None:
     assert "float16" not in row.outputs[0].tolerance
 
 
+class Labels(nn.Module):
+    """Labels of 10,000 rows. The first 40 have two equal scores, of which rounding decides."""
+
+    weight: torch.Tensor
+    margin: torch.Tensor
+
+    def __init__(self, exported_rows: int = 0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.register_buffer("weight", torch.randn(64, 1, generator=generator))
+        margin = torch.randn(10_000, 1, generator=generator).sign()
+        margin[:40] = 0
+        self.register_buffer("margin", margin)
+        self.exported_rows = exported_rows
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The larger score of each row."""
+        margin = self.margin
+        if torch.onnx.is_in_onnx_export():
+            margin = torch.cat([margin[: -self.exported_rows], -margin[-self.exported_rows :]])
+        summed, in_another_order = x @ self.weight + margin, x.flip(1) @ self.weight.flip(0)
+        return torch.cat([summed, in_another_order], 1).argmax(1)
+
+
+@pytest.mark.parametrize(("rows", "status"), [(1, "passed"), (120, "failed")])
+def test_labels_may_differ_where_rounding_decides(rows: int, status: str) -> None:
+    """Eager torch's own labels differ from its float64 run at about 20 rows."""
+    (row,) = api.verify(Labels(rows).eval(), torch.randn(10_000, 64), targets=[LEGACY]).results
+    assert row.status == status, row.message
+    assert any("which rounding explains" in note for note in row.notes) == (status == "passed")
+    (output,) = row.outputs
+    assert output.tolerance == ("3 x the reference's own error against float64" if status == "passed" else "exact")
+
+
+def test_integers_that_no_rounding_decides_are_exact() -> None:
+    counts = module(lambda _self, x: x + torch.onnx.is_in_onnx_export() * (torch.arange(20_000) == 7))
+    (row,) = api.verify(counts, torch.arange(20_000), targets=[LEGACY]).results
+    assert (row.status, row.outputs[0].mismatched) == ("failed", 1)
+
+
 class Compiled(nn.Module):
     """A net with a compiled layer, a layer that was compiled in place, and a compiled net inside."""
 

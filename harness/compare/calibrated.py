@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compare.metrics.similarity import root_mean_square
-from harness.compare.numbers import NumberFormat, Pair, dtype_name, number_format
+from harness.compare.numbers import NumberFormat, Pair, dtype_name, number_format, values_are
 from harness.compare.rules import Allowance
 from harness.model.answer import Reference
 from harness.spec.language.tolerances import Calibrated, Close, Exact, OneRule, Tolerance, map_rule
@@ -74,6 +74,12 @@ LARGEST_ROUNDING = {"float32": 1e-3, "float16": 0.5, "bfloat16": 0.5}
 Examples are ``finfo(x.dtype)``, branches on the dtype and quantization steps. The largest measured are 8e-7 for
 float32, and 0.3 for float16 where untrained networks underflow.
 """
+
+MOST_FLIPS = 0.1
+"""If rounding decides a larger share of an integer output, it cannot be compared value by value."""
+
+FEW_FLIPS = 1e-3
+"""The share of an integer output that may differ though the reference's own rounding explains less."""
 
 PLAIN_RULES = {
     "float16": Close(1e-3, 1e-5),
@@ -187,6 +193,30 @@ def calibrate(
         allowed_rms=allowed_rms,
         scale=scale,
         allowance=Allowance(target_errors, np.float64(allowed_worst)),
+    )
+
+
+def explained_flips(pair: Pair, float64: NDArray[np.float64] | None, share: float, rule: Calibrated) -> str | None:
+    """A note if the differences of an integer output are no more than rounding explains; None if they are more.
+
+    ``share`` is the share of values at which the reference's own run differs from ``float64``: an argmax or a threshold
+    decides by the last bit there. Such differences are rare events, so a target with ``m`` times the error has ``m``
+    times as many. Where ``n`` are seen, up to ``n + 2 sqrt(n) + 3`` are expected (the upper 95 % bound of a Poisson
+    count; 3 for none). What goes beyond ``m n`` is at most :data:`FEW_FLIPS` of the values, so small outputs are exact.
+    """
+    differing = int(np.count_nonzero(pair.ulps))
+    if float64 is None or not differing:
+        return None
+    values, own = pair.actual.size, share * pair.actual.size
+    allowed = math.floor(rule.m * own + min(rule.m * (2 * math.sqrt(own) + 3), FEW_FLIPS * values))
+    of_target, of_reference = (
+        int(np.count_nonzero(each.astype(np.float64) != float64)) for each in (pair.actual, pair.expected)
+    )
+    if max(differing, of_target) > allowed or allowed > MOST_FLIPS * values:
+        return None
+    return (
+        f"{values_are(differing, values, 'differs', 'differ')}, which rounding explains: the reference's own run "
+        f"differs from its float64 run at {of_reference:,}; allowed: {allowed:,}"
     )
 
 

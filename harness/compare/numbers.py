@@ -275,3 +275,18 @@ def _class_problems(
 def values_are(count: int, of: int, singular: str, plural: str) -> str:
     """The beginning of a sentence about some values: ``1 of 4 values is``, ``3 of 4 values are``."""
     return f"{count} of {of} value{'' if of == 1 else 's'} {singular if count == 1 else plural}"
+
+
+def compare_text(actual: Array, expected: Array) -> tuple[str | None, NDArray[np.intp]]:
+    """The problem in one sentence or None, and the flat indices at which two arrays of one shape differ."""
+    actual_flat, expected_flat = actual.reshape(-1).astype(object), expected.reshape(-1).astype(object)
+    for values in (actual_flat, expected_flat):
+        if not all(isinstance(value, str | bytes) for value in values):
+            return "dtype object holds values that are not text; only text can be compared", np.arange(values.size)
+    different = np.flatnonzero(actual_flat != expected_flat)
+    if not different.size:
+        return None, different
+    first = int(different[0])
+    index = [int(i) for i in np.unravel_index(first, actual.shape)]
+    differ = values_are(different.size, actual_flat.size, "differs", "differ")
+    return f"{differ}; first at {index}: {actual_flat[first]!r}, expected {expected_flat[first]!r}", different

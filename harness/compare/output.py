@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compare.calibrated import Calibration, calibrate, inconclusive, inner_precision, plain_rule
+from harness.compare.calibrated import (
+    Calibration,
+    calibrate,
+    explained_flips,
+    inconclusive,
+    inner_precision,
+    plain_rule,
+)
 from harness.compare.decisions import WholeOutputJudgement, judge_whole_output
 from harness.compare.inconclusive import NO_ELEMENTS, NO_FINITE_VALUE, inconclusive_reason
 from harness.compare.metrics import ComparedValues, Scores
@@ -21,6 +28,7 @@ from harness.compare.numbers import (
     NO_POSITIONS,
     NumberFormat,
     Pair,
+    compare_text,
     dtype_name,
     native_byte_order,
     number_format,
@@ -60,8 +68,8 @@ class OutputRequest:
     """Which output is compared, and how.
 
     ``magnitudes``, ``undefined``, ``float64`` and ``lower``, the reference's run in a lower precision, have the shape
-    of the reference, or are None. ``at`` names the input shapes, where there are several. ``computes_in`` is as in
-    :class:`harness.model.answer.Reference`.
+    of the reference, or are None. ``at`` names the input shapes, where there are several. ``computes_in`` and
+    ``flips`` are as in :class:`harness.model.answer.Reference`.
     """
 
     index: int
@@ -73,6 +81,7 @@ class OutputRequest:
     at: str | None = None
     lower: Array | None = None
     computes_in: str | None = None
+    flips: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +104,7 @@ def compare_output(request: OutputRequest, actual: Array, expected: Array) -> Co
     _check_masks(request, expected.shape)
     output_format = number_format(expected.dtype)
     floating = output_format is not None and output_format.kind == "floating"
-    rule = rule_for(request.tolerance, request.index, floating=floating)
+    rule = rule_for(request.tolerance, request.index, floating=floating, flips=request.flips > 0)
     problems = _form_problems(actual, expected)
     if problems or output_format is None:
         return ComparedOutput(_output_comparison(request, actual, rule, {"problem": "; ".join(problems)}))
@@ -193,6 +202,10 @@ class _JudgedRule:
 
 def _judge(rule: OneRule, request: OutputRequest, pair: Pair, actual: Array, expected: Array) -> _JudgedRule:
     match rule:
+        case Calibrated() if pair.format.kind != "floating":
+            note = explained_flips(pair, _values_of_pair(request.float64, pair), request.flips, rule)
+            largest = 0 if note is None else np.iinfo(np.uint64).max
+            return _JudgedRule(rule if note else Exact(), Allowance(pair.ulps, np.uint64(largest)), note=note)
         case Calibrated():
             inner = inner_precision(request.computes_in, dtype_name(expected.dtype))
             rule = replace(rule, precision=rule.precision or inner)
@@ -301,21 +314,6 @@ def _compare_text_output(request: OutputRequest, actual: Array, expected: Array,
     if different.size:
         fields["worst"] = tuple(int(i) for i in np.unravel_index(different[0], actual.shape))
     return ComparedOutput(_output_comparison(request, actual, rule, fields), compared=actual.size)
-
-
-def compare_text(actual: Array, expected: Array) -> tuple[str | None, NDArray[np.intp]]:
-    """The problem in one sentence or None, and the flat indices at which two arrays of one shape differ."""
-    actual_flat, expected_flat = actual.reshape(-1).astype(object), expected.reshape(-1).astype(object)
-    for values in (actual_flat, expected_flat):
-        if not all(isinstance(value, str | bytes) for value in values):
-            return "dtype object holds values that are not text; only text can be compared", np.arange(values.size)
-    different = np.flatnonzero(actual_flat != expected_flat)
-    if not different.size:
-        return None, different
-    first = int(different[0])
-    index = [int(i) for i in np.unravel_index(first, actual.shape)]
-    differ = values_are(different.size, actual_flat.size, "differs", "differ")
-    return f"{differ}; first at {index}: {actual_flat[first]!r}, expected {expected_flat[first]!r}", different
 
 
 def _output_comparison(

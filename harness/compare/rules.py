@@ -15,7 +15,18 @@ from numpy.typing import NDArray
 
 from harness.compare.numbers import Pair
 from harness.deprecated import accept_old_names, old_attributes
-from harness.spec.language.tolerances import Close, Decisions, Exact, OneRule, Rule, Scaled, Tolerance, Ulp, rules_of
+from harness.spec.language.tolerances import (
+    Calibrated,
+    Close,
+    Decisions,
+    Exact,
+    OneRule,
+    Rule,
+    Scaled,
+    Tolerance,
+    Ulp,
+    rules_of,
+)
 
 Array = NDArray[Any]
 
@@ -37,15 +48,16 @@ class Allowance:
         return exceeded
 
 
-def rule_for(tolerance: Tolerance, index: int, *, floating: bool) -> Rule:
+def rule_for(tolerance: Tolerance, index: int, *, floating: bool, flips: bool = False) -> Rule:
     """The rule for the output at ``index``.
 
     Integers, bools and text must be equal whatever the general rule is, because they are not rounded. Only ``Close``
-    and ``Decisions`` under ``by_output`` for this very output loosen that; the others have no meaning for them.
+    and ``Decisions`` under ``by_output`` for this very output loosen that, and ``Calibrated`` where the reference's own
+    rounding ``flips`` integers; the others have no meaning for them.
     """
     rule = tolerance.for_output(index)
     loosens = index in tolerance.by_output and all(isinstance(each, Close | Decisions) for each in rules_of(rule))
-    return rule if floating or loosens else Exact()
+    return rule if floating or loosens or (flips and isinstance(rule, Calibrated)) else Exact()
 
 
 def allowance(rule: OneRule, pair: Pair, magnitudes: Array | None = None) -> Allowance:

@@ -78,6 +78,7 @@ def compare(
     float64: Mapping[str, Array] | None = None,
     lower: Mapping[str, Array] | None = None,
     computes_in: str | None = None,
+    flips: Mapping[str, float] | None = None,
     at: str | None = None,
 ) -> Comparison:
     """Compare the outputs ``actual`` with ``expected``, paired by name.
@@ -85,8 +86,9 @@ def compare(
     ``tolerance``, ``magnitudes`` and ``undefined`` go by the index in ``expected``. ``magnitudes`` (for ``Scaled``)
     hold the sum of magnitudes of terms of each value, ``undefined`` is True at values that are not compared; both have
     the outputs' shapes. ``float64`` (for ``Calibrated``) is the float64 reference by name, ``lower`` the reference's
-    run in a lower precision, ``computes_in`` the 16-bit dtype that it computes in by itself. Equal values pass under
-    every rule. A different sign of zero is noted and counts as equal.
+    run in a lower precision, ``computes_in`` the 16-bit dtype that it computes in by itself, and ``flips`` the shares
+    of integers that its rounding decides, by name. Equal values pass under every rule. A different sign of zero is
+    noted and counts as equal.
 
     An output without elements passes by its shape and dtype. Nothing compared is not a pass: no outputs at all, or
     every value undefined.
@@ -108,6 +110,7 @@ def compare(
                     at,
                     _of_same_shape(lower, name, expected[name]),
                     computes_in,
+                    (flips or {}).get(name, 0.0),
                 ),
                 actual[name],
                 expected[name],
@@ -132,6 +135,7 @@ def compare_with_reference(answer: Mapping[str, Array], reference: Reference, to
         float64=reference.float64,
         lower=reference.lower,
         computes_in=reference.computes_in,
+        flips=reference.flips,
         at=reference.at,
     )
     outputs = tuple(

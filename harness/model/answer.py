@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -79,6 +80,8 @@ class Reference:
     ``undecidable`` is the reason why nobody can be blamed for a difference from it; None if there is none.
     ``step`` is the step of a loop; None without one.
     ``computes_in`` is the 16-bit dtype that the reference computes in where its outputs are wider; None if it does not.
+    ``flips`` has the integer outputs of which the reference's own run gives others than its float64 run, each with the
+    share of its values, over all sets of inputs (:func:`with_flips`).
     """
 
     inputs: Mapping[str, Array]
@@ -99,6 +102,7 @@ class Reference:
     narrow: Mapping[str, str] = field(default_factory=dict)
     step: Step | None = None
     computes_in: str | None = None
+    flips: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def keeps_state(self) -> bool:
@@ -165,6 +169,19 @@ class Reference:
         if name not in self.eager or values.dtype.name != self.narrow.get(name):
             return values
         return values.astype(self.eager[name].dtype)
+
+
+def with_flips(references: Sequence[Reference]) -> tuple[Reference, ...]:
+    """The references of one case with the share of each integer output that rounding decides."""
+    different, values = Counter[str](), Counter[str]()
+    for reference in references:
+        for name, float64 in (reference.float64 or {}).items():
+            eager = reference.eager.get(name)
+            if eager is not None and eager.dtype.kind in "biu" and eager.shape == float64.shape:
+                different[name] += int(np.count_nonzero(eager != float64))
+                values[name] += eager.size
+    flips = {name: count / values[name] for name, count in different.items() if count}
+    return tuple(replace(each, flips=flips) for each in references) if flips else tuple(references)
 
 
 def reduced_to_sample(whole: Reference, sample: Sample) -> Reference:

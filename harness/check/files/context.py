@@ -178,6 +178,7 @@ class ReferenceForModel:
             second_call=None if whole.second_call is None else outputs.renamed(whole.second_call),
             after_others=None if whole.after_others is None else outputs.renamed(whole.after_others),
             lower=None if whole.lower is None else outputs.renamed(whole.lower),
+            flips={name: whole.flips[own] for name, own in outputs.reference.items() if own and own in whole.flips},
             magnitudes=reordered(whole.magnitudes, order),
             undefined=reordered(whole.undefined, order),
             step=None if whole.step is None else self._renamed_step(whole.step),

@@ -31,7 +31,7 @@ from harness.compare.rules import strict_ulp
 from harness.exporters import Artifact
 from harness.inside.calls import NotVisible, ReferenceInside, ValueStore
 from harness.latency.sampling import Call
-from harness.model.answer import Reference
+from harness.model.answer import Reference, with_flips
 from harness.registry import plugins
 from harness.result import Finding
 from harness.runtimes import Runtime, Session
@@ -129,7 +129,7 @@ class FileReference:
         """The answers to each set of inputs of the case."""
         session = self._open_session()
         try:
-            return tuple(reference for number in range(len(self._inputs)) for reference in self._steps(session, number))
+            return with_flips([each for number in range(len(self._inputs)) for each in self._steps(session, number)])
         finally:
             session.close()
 

@@ -25,7 +25,7 @@ from harness.check.settings import Settings
 from harness.check.stages import MAX_MESSAGE_LENGTH, Clock
 from harness.errors import Location, UsageError, bounded_text
 from harness.exporters._torch_state import no_graphs_printed
-from harness.model.answer import Reference
+from harness.model.answer import Reference, with_flips
 from harness.model.binding import NestedTensors, TakesFlatInputs, bind_labels, nested_tensors, with_nulls
 from harness.model.build import Subject, called_subject, initialise_lazy, structure_of
 from harness.model.reference import compute_reference
@@ -93,7 +93,7 @@ class InMemoryCase(PreparedCase):
         def compute(repeat: bool) -> list[Reference]:
             return [compute_reference(self.case, self.subject, each, at, repeat=repeat) for each, at in sets]
 
-        return references_of(self.case, self.subject.module, compute, inputs_in_a_row)
+        return with_flips(references_of(self.case, self.subject.module, compute, inputs_in_a_row))
 
     @property
     def random_weights(self) -> bool:

@@ -35,7 +35,7 @@ from harness.exporters import Artifact
 from harness.inside.calls import ReferenceInside, ValueStore
 from harness.inside.torch_reference import TorchReference
 from harness.latency.sampling import Call
-from harness.model.answer import Reference
+from harness.model.answer import Reference, with_flips
 from harness.model.build import Subject, build, build_tensors, has_random_weights
 from harness.model.reference import (
     compute_reference,
@@ -100,7 +100,7 @@ class PreparedCase:
     @property
     def references(self) -> tuple[Reference, ...]:
         """The reference answers: at the case's own shapes, then at those of ``also``."""
-        return self._memo.get("references", self._compute_references)
+        return self._memo.get("references", lambda: with_flips(self._compute_references()))
 
     @property
     def expected(self) -> Expected:

@@ -3,11 +3,11 @@
 The tolerance of ONNX's backend tests, rtol 1e-3 + atol 1e-7, is made for single operators. In a network it is too
 narrow for small values beside large ones, and too wide for the others: half precision passes. What rounding does to a
 network can be measured. The file is evaluated twice on the recorded inputs, in float64 and in its own dtypes, with
-every rounding that it asks for. A file in 16 bits whose outputs are wider is evaluated in float32 instead: its own
-rounding would also pass a converted twin of the model that was recorded. A target may differ from the recorded values
-by :data:`FACTOR` times the largest difference between the two. A target that is within the smallest such tolerance
-needs no evaluation. An output that is a sigmoid is allowed what its kernels are known to be off by
-(:data:`harness.compare.calibrated.FUNCTION_ERRORS`).
+every rounding that it asks for. A file in 16 bits whose outputs are wider is evaluated in float32 instead, unless it is
+a variant: its own rounding would also pass a converted twin in the place of the model that was recorded. A target may
+differ from the recorded values by :data:`FACTOR` times the largest difference between the two. A target that is within
+the smallest such tolerance needs no evaluation. An output that is a sigmoid is allowed what its kernels are known to be
+off by (:data:`harness.compare.calibrated.FUNCTION_ERRORS`).
 
 The factor was measured on six networks of PyPI packages (nudenet 3.4, ddddocr 1.5, rapidocr 1.4, basic-pitch 0.4,
 magika), recorded from ONNX Runtime without optimization. ONNX Runtime, OpenVINO and tract differ from that by 0.04 to
@@ -117,26 +117,29 @@ def reason_against(path: Path) -> str | None:
     return "the file quantizes: a difference in the last bit can become a whole step" if quantizes(path) else None
 
 
-def own_rounding(path: Path, inputs: Mapping[str, Array]) -> Mapping[str, Close] | str:
-    """The tolerance of each output of a network that has one, by name; else why the file cannot be evaluated."""
+def own_rounding(path: Path, inputs: Mapping[str, Array], *, is_variant: bool = False) -> Mapping[str, Close] | str:
+    """The tolerance of each output of a network that has one, by name; else why the file cannot be evaluated.
+
+    ``is_variant`` is True if the data was recorded with another file, of which this one may be a conversion.
+    """
+    graph = onnx.load(str(path), load_external_data=False).graph
+    of_outputs = {output.type.tensor_type.elem_type for output in graph.output}
+    in_half = not HALF_PRECISION.isdisjoint(
+        of_outputs | ({each.data_type for each in graph.initializer} if is_variant else set())
+    )
     try:
         with limited_work(MAX_MULTIPLICATIONS, MAX_BYTES):
             float64 = evaluate(path, inputs)
-            own = (evaluate_in_file_dtypes if _gives_half_precision(path) else evaluate_in_float32)(path, inputs)
+            own = (evaluate_in_file_dtypes if in_half else evaluate_in_float32)(path, inputs)
     except Exception as error:  # noqa: BLE001 - without an evaluation the tolerance of the backend tests applies
         return f"the file could not be evaluated: {error_summary(error)}"
     functions = dict(zip(float64, output_functions(path), strict=True))
+    factor = HALF_FACTOR if in_half else FACTOR
     derived = {
-        name: _derived(np.asarray(own[name]), np.asarray(values), FUNCTION_ERRORS.get(functions[name], 0.0))
+        name: _derived(np.asarray(own[name]), np.asarray(values), factor, FUNCTION_ERRORS.get(functions[name], 0.0))
         for name, values in float64.items()
     }
     return {name: rule for name, rule in derived.items() if rule is not None}
-
-
-def _gives_half_precision(path: Path) -> bool:
-    """True if an output of the file has 16 bits."""
-    outputs = onnx.load(str(path), load_external_data=False).graph.output
-    return any(output.type.tensor_type.elem_type in HALF_PRECISION for output in outputs)
 
 
 def smallest_tolerance(values: Array) -> Close | None:
@@ -151,10 +154,11 @@ def smallest_tolerance(values: Array) -> Close | None:
     if not finite.size:
         return None
     few = max(1.0, math.sqrt(FEW_VALUES / finite.size))
-    return Close(0.0, _factor(values) * few * max(output_format.eps * float(finite.max()) / 2, output_format.smallest))
+    factor = FACTOR if values.dtype.itemsize > HALF_BYTES else HALF_FACTOR
+    return Close(0.0, factor * few * max(output_format.eps * float(finite.max()) / 2, output_format.smallest))
 
 
-def _derived(own: Array, float64: Array, least: float) -> Close | None:
+def _derived(own: Array, float64: Array, factor: float, least: float) -> Close | None:
     """The tolerance of an output with these two evaluations, ``least`` or more; None if they differ by too much."""
     smallest = smallest_tolerance(own)
     if smallest is None or own.shape != float64.shape:
@@ -167,8 +171,4 @@ def _derived(own: Array, float64: Array, least: float) -> Close | None:
     if worst > LARGEST_ROUNDING[own.dtype.name] * float(np.abs(expected).max()):
         return None
     few = max(1.0, math.sqrt(FEW_VALUES / expected.size))
-    return Close(0.0, max(smallest.atol, _factor(own) * few * worst, least))
-
-
-def _factor(values: Array) -> float:
-    return FACTOR if values.dtype.itemsize > HALF_BYTES else HALF_FACTOR
+    return Close(0.0, max(smallest.atol, factor * few * worst, least))

@@ -29,7 +29,7 @@ from harness.compare.rules import strict_ulp
 from harness.errors import Location, Problem, SpecError, StageError
 from harness.exporters import Artifact
 from harness.inside.calls import NotVisible, ReferenceInside, ValueStore
-from harness.model.answer import Reference, Sample, Step
+from harness.model.answer import Reference, Sample, Step, with_flips
 from harness.result import QUANTIZED_WEIGHTS, Finding, Result, result_from_json
 from harness.spec.bundle.entries import PackedModel, RoundEntry, StepEntry
 from harness.spec.language.case import Case, TensorSpec
@@ -64,7 +64,7 @@ class PackedCase:
     @cached_property
     def references(self) -> Sequence[Reference]:
         """The recorded reference answers at each set of shapes."""
-        return tuple(self._reference(entry) for entry in self.entry.rounds)
+        return with_flips([self._reference(entry) for entry in self.entry.rounds])
 
     @cached_property
     def expected(self) -> Expected:

@@ -177,7 +177,7 @@ class RecordedCase:
         path, inputs = self._evaluated_file, _tensors(data_set.inputs)
         assert path is not None, "asked only where a tolerance is derived"
         if path == self.model.artifact.path:
-            derived = own_rounding(path, inputs)
+            derived = own_rounding(path, inputs, is_variant=self.is_variant)
         else:
             derived = self._derived_from_recorded(path, data_set)
         if isinstance(derived, str):

@@ -61,6 +61,10 @@ def run_samples(
     :class:`StageStopped` for the stage that a sample ends, with its name.
     """
     assert case.data is not None
+
+    def with_flips(name: str, inputs: tuple[TensorSpec, ...], target: Target) -> Reference:
+        return replace(reference_of(name, inputs, target), flips=first.flips)
+
     with clock.stage("compare"):
         metric = None if case.data.metric is None else user_metric(case.data.metric)
         wants_accuracy = case.data.has_labels and metric is None
@@ -74,14 +78,14 @@ def run_samples(
         row = earlier.get(index)
         if row is None:
             label = labels.of(index, inputs)
-            sample_reference = partial(reference_of, name, inputs, target)
+            sample_reference = partial(with_flips, name, inputs, target)
             row = _row(sample_reference, session, measuring, clock, index, name, label)
             log.add(row)
         summary.add(row)
     problems = tuple(summary.problems())
     worst = summary.worst[0]
     broken = worst.problem is not None or (problems and (worst.wrong or worst.sqnr is not None))
-    of_worst = partial(reference_of, *case.samples[worst.index]) if broken else None
+    of_worst = partial(with_flips, *case.samples[worst.index]) if broken else None
     return SampleOutcome(summary.to_json(), problems, summary.inconclusive, of_worst)
 
 
