@@ -773,6 +773,15 @@ def test_a_value_kept_in_half_precision_does_not_loosen_the_tolerance() -> None:
     assert "float16" not in row.outputs[0].tolerance
 
 
+def test_a_formula_that_loses_accuracy_is_blamed_on_the_exporter() -> None:
+    """torch's dynamo exporter writes ``expm1`` as ``exp(x) - 1``: no runtime gets small values right from it."""
+    near_zero = module(lambda _self, x: (x * 1e-4).expm1())
+    rows = api.verify(near_zero, torch.randn(4, 50), targets=[DYNAMO, "onnx-dynamo@18/reference"]).results
+    for row in rows:
+        assert (row.status, row.blame) == ("failed", "exporter"), row.evidence
+        assert any("as far from the expected one" in line for line in row.evidence)
+
+
 class Labels(nn.Module):
     """Labels of 10,000 rows. The first 40 have two equal scores, of which rounding decides."""
 

@@ -10,7 +10,9 @@ The hops are blamed in this order:
 2. rounding, if the answer is as close to the float64 reference as eager torch is;
 3. the exporter again, if the answer is as close as the file allows, which rounds to a narrower type on its way;
 4. the optimizer, if the answer is right with graph optimization off;
-5. else a kernel of the runtime.
+5. the exporter once more, if no runtime gives the right answer from a file that computes value by value: its formula
+   loses accuracy; nobody, if such a file sums;
+6. else a kernel of the runtime.
 
 Rounding goes before the optimizer because any other order of summation makes some answers right and others wrong.
 If nothing can evaluate the file, or two evaluations contradict each other, the exporter and a kernel cannot be told
@@ -23,7 +25,14 @@ from __future__ import annotations
 
 from harness.blame.declared import declared_difference, has_other_form
 from harness.blame.disagreement import MAX_ERROR_RATIO, Disagreement, max_error, unstable_answer
-from harness.blame.file_evaluation import file_is_right, file_rounds, order_of_equal_values, right_on_another_runtime
+from harness.blame.file_evaluation import (
+    file_is_right,
+    file_rounds,
+    is_elementwise,
+    no_runtime_is_right,
+    order_of_equal_values,
+    right_on_another_runtime,
+)
 from harness.blame.file_runs import run_without_optimizer
 from harness.model.answer import is_second_call
 from harness.result import Blame
@@ -68,6 +77,8 @@ def _of_onnx(disagreement: Disagreement, evidence: list[str]) -> Blame | None:
         return "exporter"
     if right_without_optimizer:
         return "optimizer"
+    if file_right and no_runtime_is_right(disagreement, evidence):
+        return "exporter" if is_elementwise(disagreement.artifact.path) else None
     return "kernel" if file_right else None
 
 

@@ -34,6 +34,17 @@ SIGNIFICANT_BITS: Mapping[int, int] = {
 }
 """The bits that a number of each floating type is rounded to."""
 
+ELEMENTWISE = frozenset(
+    {
+        "Abs", "Acos", "Acosh", "Add", "Asin", "Asinh", "Atan", "Atanh", "Cast", "CastLike", "Ceil", "Clip",
+        "Constant", "Cos", "Cosh", "Div", "Elu", "Erf", "Exp", "Expand", "Floor", "Gelu", "HardSigmoid",
+        "HardSwish", "Identity", "LeakyRelu", "Log", "Max", "Min", "Mish", "Mod", "Mul", "Neg", "PRelu", "Pow",
+        "Reciprocal", "Relu", "Reshape", "Round", "Selu", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign",
+        "Sqrt", "Squeeze", "Sub", "Tan", "Tanh", "ThresholdedRelu", "Transpose", "Unsqueeze", "Where",
+    }
+)  # fmt: skip
+"""Operators of ONNX that compute each value from single ones, or move values."""
+
 
 def file_is_right(disagreement: Disagreement, evidence: list[str]) -> bool | None:
     """True if the file computes the right answer, False if a wrong one, None if nothing can evaluate it."""
@@ -98,6 +109,37 @@ def file_rounds(disagreement: Disagreement, evidence: list[str]) -> bool:
         f"it rounds to a narrower type at {cast}"
     )
     return True
+
+
+def no_runtime_is_right(disagreement: Disagreement, evidence: list[str]) -> bool:
+    """True if the file, which is right in float64, has the target's error wherever it is computed in its own dtypes.
+
+    Then its formula loses accuracy, such as ``exp(x) - 1`` for small ``x``, or its sums round as their order demands.
+    """
+    artifact, inputs, expected = disagreement.artifact, disagreement.reference.inputs, disagreement.expected
+    evaluated: list[tuple[str, Answer]] = []
+    if disagreement.target.runtime != "reference":  # which is what evaluates the file
+        try:
+            evaluated.append(("its evaluation in its own dtypes", evaluate_in_file_dtypes(artifact.path, inputs)))
+        except Exception as error:  # noqa: BLE001 - as above
+            evidence.append(f"the file could not be evaluated in its own dtypes: {error_summary(error)}")
+            return False
+    is_compared = False
+    for name, answer in (*evaluated, *independent_answers(disagreement.target, artifact, inputs, evidence)):
+        outputs = _cast_like(answer, expected)
+        if not _shapes(outputs) == _shapes(disagreement.answer) == _shapes(expected):
+            return False
+        if disagreement.is_right(outputs) or not _as_accurate_as(disagreement, outputs):
+            return False
+        evidence.append(f"{name} gives an answer for the same file that is as far from the expected one")
+        is_compared = True
+    return is_compared
+
+
+def is_elementwise(path: Path) -> bool:
+    """True if each value of the file is computed from single values: no node sums, so each is accurate by itself."""
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return all(node.op_type in ELEMENTWISE and not node.domain for node in graph.node)
 
 
 def _as_accurate_as(disagreement: Disagreement, outputs: Answer) -> bool:
