@@ -782,6 +782,33 @@ def test_a_formula_that_loses_accuracy_is_blamed_on_the_exporter() -> None:
         assert any("as far from the expected one" in line for line in row.evidence)
 
 
+class Masked(nn.Module):
+    """Attention weights under a mask of -1e9, which float16 cannot hold; an export may be made with another gain."""
+
+    def __init__(self, exported_gain: float = 1.0) -> None:
+        super().__init__()
+        self.query, self.key = nn.Linear(16, 32), nn.Linear(16, 32)
+        self.exported_gain = exported_gain
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The weights of each row."""
+        gain = self.exported_gain if torch.onnx.is_in_onnx_export() else 1.0
+        scores = self.query(x) @ self.key(x).transpose(1, 2) * gain
+        weights: torch.Tensor = scores.masked_fill(torch.ones(8, 8).triu(1).bool(), -1e9).softmax(-1)
+        return weights
+
+
+@pytest.mark.parametrize(("gain", "status"), [(1.0, "passed"), (1.02, "failed")])
+def test_a_module_that_does_not_run_in_float16_is_rounded_to_it(gain: float, status: str) -> None:
+    """Its correct file in float16 was compared by the tolerance of float16 numbers, and failed."""
+    torch.manual_seed(0)
+    (row,) = api.verify(
+        Masked(gain).eval(), torch.randn(4, 8, 16), targets=["onnx-torchscript@17+fp16/ort-cpu"]
+    ).results
+    assert row.status == status, row.message
+    assert row.outputs[0].tolerance == "3 x the reference's own error in float16 against float64"
+
+
 class Labels(nn.Module):
     """Labels of 10,000 rows. The first 40 have two equal scores, of which rounding decides."""
 

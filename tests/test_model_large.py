@@ -22,7 +22,7 @@ from harness.check.recorded.protobufs import file_artifact
 from harness.exporters import onnx_dynamo
 from harness.model import running
 from harness.model.build import Subject
-from harness.model.reference import run_in_float64_by_layer
+from harness.model.precisions import run_in_float64_by_layer
 from harness.model.running import first_call, repeated, run_module
 from harness.model.tensors import LARGE_PARAMETER_BYTES, copy_module
 from harness.spec.language.case import StoredModel

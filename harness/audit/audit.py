@@ -27,7 +27,8 @@ from harness.layers import Array, Call, Mutant, find
 from harness.layers.generic import generic_mutants
 from harness.model.answer import Reference
 from harness.model.build import DTYPES, Subject, build_layer, constructor_arguments
-from harness.model.reference import floating_as_float64, gradients
+from harness.model.precisions import floating_as_float64
+from harness.model.reference import gradients
 from harness.model.running import eager_outputs, seed_torch
 from harness.model.tensors import copy_module, to_numpy, to_torch
 from harness.model.weights import load_weights

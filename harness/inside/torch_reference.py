@@ -22,7 +22,7 @@ from torch.utils import _pytree as pytree
 
 from harness.inside.calls import FUNCTIONAL, Call, NotVisible, Recording, ValueStore, Visit, shortened_arguments
 from harness.model.binding import TakesFlatInputs
-from harness.model.reference import LARGE_MODULE_BYTES, run_in_float64_by_layer
+from harness.model.precisions import LARGE_MODULE_BYTES, run_in_float64_by_layer
 from harness.model.running import run_module, size_in_bytes
 from harness.model.tensors import copy_module, copy_tensor, to_numpy, to_torch
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -169,6 +169,11 @@ class Reference:
         if name not in self.eager or values.dtype.name != self.narrow.get(name):
             return values
         return values.astype(self.eager[name].dtype)
+
+
+def outputs_by_name(outputs: Iterable[Array]) -> dict[str, Array]:
+    """The outputs under the names that they have in every artifact: ``output_0``, ``output_1``, ..."""
+    return {f"output_{index}": values for index, values in enumerate(outputs)}
 
 
 def with_flips(references: Sequence[Reference]) -> tuple[Reference, ...]:

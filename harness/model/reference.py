@@ -7,36 +7,29 @@ target is compared with eager torch, and eager torch is compared with the float6
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from harness.errors import bounded_text
-from harness.layers import SUMS_OF_PRODUCTS, Answer, Call, composite_tolerance, default_tolerance, find
-from harness.model.answer import Reference
+from harness.layers import Answer, Call, composite_tolerance, default_tolerance, find
+from harness.model.answer import Reference, outputs_by_name
 from harness.model.build import Subject, constructor_arguments
+from harness.model.precisions import eager_in_float64, floating_as_float64, half_precision_of, in_lower_precision
 from harness.model.running import (
-    CastsToFloat64,
     Repetition,
     eager_outputs,
     first_call,
-    half_precision_inside,
     have_same_values,
     in_one_thread,
     repeated,
     run_module,
     runs_in_several_threads,
     seed_torch,
-    size_in_bytes,
 )
 from harness.model.state import in_evaluation, why_unrepeatable
 from harness.model.tensors import copy_module, copy_tensor, to_numpy
@@ -56,8 +49,6 @@ from harness.spec.language.tolerances import Tolerance
 
 Array = NDArray[Any]
 
-FLOAT32_ROUNDING = 1e-5
-"""Rounding in float32 is a smaller share of an output's scale: at most 8e-7 (:mod:`harness.compare.calibrated`)."""
 TRAINING = "the module is in training mode, and answers otherwise in evaluation mode, which is what ships"
 
 
@@ -94,15 +85,15 @@ def _reference(
         float64 = None  # a branch on the dtype: the float64 run computes something else
     return Reference(
         inputs={label: to_numpy(tensor) for label, tensor in inputs.items()},
-        eager=_by_name(map(to_numpy, eager)),
-        float64=None if float64 is None else _by_name(float64.outputs),
+        eager=outputs_by_name(map(to_numpy, eager)),
+        float64=None if float64 is None else outputs_by_name(float64.outputs),
         magnitudes=() if float64 is None else float64.magnitudes,
         undefined=() if float64 is None else float64.undefined,
-        computes_in=None if stochastic else _computes_in(case, module, tensors, eager, float64),
+        computes_in=None if stochastic else half_precision_of(case, module, tensors, eager, float64),
         stochastic=stochastic,
         unrepeatable=why_unrepeatable(case, module, tensors) if stochastic else None,
         at=at,
-        second_call=None if second_call is None else _by_name(map(to_numpy, second_call)),
+        second_call=None if second_call is None else outputs_by_name(map(to_numpy, second_call)),
         paths=subject.output_paths,
         undecidable=None if stochastic else _why_training(case, module, tensors, eager),
     )
@@ -121,44 +112,16 @@ def sample_reference(
         float64 = None
     reference = Reference(
         inputs={label: to_numpy(tensor) for label, tensor in inputs.items()},
-        eager=_by_name(map(to_numpy, eager)),
-        float64=None if float64 is None else _by_name(float64.outputs),
+        eager=outputs_by_name(map(to_numpy, eager)),
+        float64=None if float64 is None else outputs_by_name(float64.outputs),
         magnitudes=() if float64 is None else float64.magnitudes,
         undefined=() if float64 is None else float64.undefined,
-        computes_in=_computes_in(case, subject.module, list(inputs.values()), eager, float64),
+        computes_in=half_precision_of(case, subject.module, list(inputs.values()), eager, float64),
         stochastic=False,
         at=at,
         paths=subject.output_paths,
     )
     return reference if precision is None else in_lower_precision(case, subject, reference, precision)
-
-
-def _computes_in(
-    case: Case,
-    module: nn.Module,
-    inputs: Sequence[torch.Tensor],
-    eager: Sequence[torch.Tensor],
-    float64: Answer | None,
-) -> str | None:
-    """The 16-bit dtype that a user's module computes in although an output is wider; None if it computes in none.
-
-    A module that is as close to its float64 run as float32 is has no such dtype, or one that does not matter.
-    """
-    wide = [at for at, output in enumerate(eager) if output.dtype in {torch.float32, torch.float64}]
-    if isinstance(case.model.model, LayerModel | SequentialModel | GraphModel) or not wide:
-        return None
-    if float64 is not None and not any(_is_far(to_numpy(eager[at]), float64.outputs[at]) for at in wide):
-        return None
-    return half_precision_inside(module, inputs, case.seed)
-
-
-def _is_far(eager: Array, float64: Array) -> bool:
-    """True if the two differ by more than float32 leaves of rounding."""
-    if eager.shape != float64.shape:
-        return False
-    finite = np.isfinite(eager) & np.isfinite(float64)
-    expected = float64[finite].astype(np.float64)
-    return bool(np.linalg.norm(eager[finite] - expected) > FLOAT32_ROUNDING * np.linalg.norm(expected))
 
 
 def _why_training(
@@ -172,10 +135,6 @@ def _why_training(
     except Exception:  # noqa: BLE001 - a module that runs in training mode only
         return TRAINING
     return None if have_same_values(evaluated, trained) else TRAINING
-
-
-def _by_name(outputs: Iterable[Array]) -> dict[str, Array]:
-    return {f"output_{index}": values for index, values in enumerate(outputs)}
 
 
 def float64_reference(case: Case, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Answer | None:
@@ -196,29 +155,13 @@ def float64_reference(case: Case, module: nn.Module, inputs: Sequence[torch.Tens
                 dtype=case.dtype,
             )
         )
-    return _eager_in_float64(case, module, inputs)
+    return eager_in_float64(case, module, inputs)
 
 
 def float64_outputs(case: Case, subject: Subject, inputs: Mapping[str, torch.Tensor]) -> dict[str, Array] | None:
     """The float64 reference's outputs by name; None if there is none, or if it has others than the subject."""
     answer = float64_reference(case, subject.module, list(inputs.values()))
-    return None if answer is None or len(answer.outputs) != subject.outputs else _by_name(answer.outputs)
-
-
-def in_lower_precision(case: Case, subject: Subject, reference: Reference, precision: str) -> Reference:
-    """``reference`` with eager torch's outputs of a run in ``precision``; without them where torch cannot run so."""
-    if reference.stochastic:
-        return reference
-    dtype = getattr(torch, precision)
-    module = copy_module(subject.module).to(dtype)
-    inputs = [torch.from_numpy(np.array(values)) for values in reference.inputs.values()]
-    lowered = [tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in inputs]
-    try:
-        outputs = run_module(module, lowered, case.seed)
-    except Exception as error:  # noqa: BLE001 - no kernel, or the module's own code refuses; the warning is in the log
-        warnings.warn(f"eager torch does not run in {precision}: {bounded_text(error)}", stacklevel=1)
-        return reference
-    return replace(reference, lower=_by_name(map(floating_as_float64, outputs)))
+    return None if answer is None or len(answer.outputs) != subject.outputs else outputs_by_name(answer.outputs)
 
 
 def tolerance_of(case: Case, opset: int | None) -> Tolerance:
@@ -265,86 +208,3 @@ def gradients(subject: Subject, seed: int) -> dict[str, NDArray[Any]]:
     total = pytree.tree_leaves(returned)[0].sum()
     grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
     return {name: to_numpy(grad) for name, grad in zip(leaves, grads, strict=True)}
-
-
-def _eager_in_float64(case: Case, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Answer | None:
-    """Eager torch's outputs in float64; None if the module does not run so.
-
-    A user's own casts to a narrower dtype are widened, unless the module runs only with them.
-    """
-    is_of_layers = isinstance(case.model.model, LayerModel | SequentialModel | GraphModel)
-    if not is_of_layers and size_in_bytes(module) >= LARGE_MODULE_BYTES:
-        outputs = run_in_float64_by_layer(copy_module(module), _in_float64(inputs), case.seed)
-        if outputs is not None:
-            return Answer(tuple(map(to_numpy, outputs)))
-    failure: Exception | None = None
-    for casts in (nullcontext(),) if is_of_layers else (CastsToFloat64(), nullcontext()):
-        double, wide = copy_module(module).double(), _in_float64(inputs)
-        try:
-            with casts:
-                outputs = run_module(double, wide, case.seed)
-        except Exception as error:  # noqa: BLE001 - the module does not run so, and eager alone is the reference
-            failure = error
-            continue
-        return Answer(tuple(map(to_numpy, outputs)), magnitudes=_magnitudes(case, double, wide))
-    if not isinstance(failure, RuntimeError | NotImplementedError):  # these two say that there is no float64 kernel
-        warnings.warn(f"the module does not run in float64: {bounded_text(failure)}", stacklevel=1)
-    return None
-
-
-def _in_float64(inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Copies of ``inputs``, in float64 where they are floating."""
-    return [tensor.to(torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True) for tensor in inputs]
-
-
-LARGE_MODULE_BYTES = 256 << 20
-"""From this size on, a module runs in float64 layer by layer: a copy in float64 takes twice its memory."""
-
-
-def run_in_float64_by_layer(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor] | None:
-    """The outputs of ``module`` on ``inputs`` in float64, with the parameters of one layer at a time in float64.
-
-    None if the module does not run so: a layer may use the parameters of another. ``module`` is changed.
-    """
-    for layer in module.modules():
-        for name, value in layer.named_buffers(recurse=False):
-            if value.is_floating_point():
-                layer._buffers[name] = value.double()  # noqa: SLF001 - as nn.Module.to sets them
-        own = {name: value for name, value in layer.named_parameters(recurse=False) if value.is_floating_point()}
-        if own:
-            layer.register_forward_pre_hook(partial(_widen, own))
-            layer.register_forward_hook(partial(_restore, own))
-    for casts in (CastsToFloat64(), nullcontext()):
-        with suppress(Exception), casts:  # the caller tries the whole module in float64, and reports what that raises
-            return run_module(module, list(map(copy_tensor, inputs)), seed)
-    return None
-
-
-def _widen(parameters: Mapping[str, nn.Parameter], layer: nn.Module, _inputs: object) -> None:
-    for name, value in parameters.items():
-        layer._parameters[name] = nn.Parameter(value.detach().double(), requires_grad=False)  # noqa: SLF001
-
-
-def _restore(parameters: Mapping[str, nn.Parameter], layer: nn.Module, _inputs: object, _outputs: object) -> None:
-    layer._parameters.update(parameters)  # noqa: SLF001
-
-
-def _magnitudes(case: Case, double: nn.Module, wide: Sequence[torch.Tensor]) -> tuple[Array | None, ...]:
-    """The sums of the magnitudes of the terms of a convolution or a like layer; () for the others.
-
-    They are the outputs of the same layer with the magnitudes of its parameters and inputs. ``double`` is changed; the
-    caller does not use it again.
-    """
-    model = case.model.model
-    if not (isinstance(model, LayerModel) and model.layer in SUMS_OF_PRODUCTS):
-        return ()
-    with torch.no_grad():
-        for parameter in double.parameters():
-            parameter.abs_()
-    return tuple(to_numpy(output) for output in run_module(double, [tensor.abs() for tensor in wide], case.seed))
-
-
-def floating_as_float64(tensor: torch.Tensor) -> Array:
-    """The values as float64 if they are floating, else in their own dtype."""
-    array = to_numpy(tensor)
-    return array.astype(np.float64) if tensor.is_floating_point() else array

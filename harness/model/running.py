@@ -10,18 +10,16 @@ import pickle
 import random
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import parameter
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.environment import usable_cpus
 from harness.errors import Unsupported, UsageError
@@ -32,8 +30,6 @@ SEVERAL_THREADS_BYTES = 64 << 20
 """From this size on, a module runs in several threads. The workers of a run share the cores, and small modules are
 better run side by side."""
 MAX_THREADS = 4
-HALF_PRECISION = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
-"""The floating dtypes of 16 bits, the coarsest first."""
 
 _most_threads: ContextVar[int] = ContextVar("_most_threads", default=MAX_THREADS)
 
@@ -74,46 +70,6 @@ def run_module(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> 
     """As :func:`eager_outputs`, without copies: the call may change the module and the inputs."""
     with _for_one_call(module, seed):
         return _tensors_in(module(*inputs))
-
-
-class CastsToFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Inside, a cast to a floating dtype gives float64, as in a module that computes in half precision by itself."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        named = dict(kwargs or {})
-        dtype = named.get("dtype") if func.overloadpacket.__name__ == "_to_copy" else None
-        if dtype is not None and dtype.is_floating_point:
-            named["dtype"] = torch.float64
-        return func(*args, **named)
-
-
-class _HalfPrecision(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Collects the 16-bit floating dtypes of what is computed inside."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.dtypes: set[torch.dtype] = set()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for leaf in pytree.tree_leaves(result):
-            if isinstance(leaf, torch.Tensor) and leaf.dtype in HALF_PRECISION:
-                self.dtypes.add(leaf.dtype)
-        return result
-
-
-def half_precision_inside(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> str | None:
-    """The coarsest 16-bit floating dtype that a call of ``module`` computes in; None if it computes in none."""
-    with _HalfPrecision() as seen:
-        eager_outputs(module, inputs, seed)
-    return next((name for dtype, name in HALF_PRECISION.items() if dtype in seen.dtypes), None)
 
 
 def first_call(

@@ -37,13 +37,8 @@ from harness.inside.torch_reference import TorchReference
 from harness.latency.sampling import Call
 from harness.model.answer import Reference, with_flips
 from harness.model.build import Subject, build, build_tensors, has_random_weights
-from harness.model.reference import (
-    compute_reference,
-    float64_outputs,
-    in_lower_precision,
-    sample_reference,
-    tolerance_of,
-)
+from harness.model.precisions import in_lower_precision
+from harness.model.reference import compute_reference, float64_outputs, sample_reference, tolerance_of
 from harness.model.running import have_same_values, repeatable_call, run_module
 from harness.model.state import in_evaluation, parts_in_training, parts_in_words, references_of
 from harness.model.tensors import copy_tensor, to_numpy
