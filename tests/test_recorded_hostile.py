@@ -80,6 +80,18 @@ def test_data_outside_the_folder_is_refused(
         open_model(net / "model.onnx")
 
 
+def test_data_that_is_cut_off_is_told(tmp_path: Path) -> None:
+    weight = stored_outside("w.bin")
+    weight.external_data.add(key="offset", value="4")
+    weight.external_data.add(key="length", value="12")
+    net = record(tmp_path / "net", add(weight), [X], [X + 1])
+    (net / "w.bin").write_bytes(np.ones(4, np.float32).tobytes())
+    open_model(net / "model.onnx")
+    (net / "w.bin").write_bytes(np.ones(3, np.float32).tobytes())
+    with pytest.raises(StageError, match=r"'w\.bin', which is cut off: 12 of 16 bytes; copy it again"):
+        open_model(net / "model.onnx")
+
+
 def test_data_outside_the_folder_is_one_result(harness: Call, here: Path) -> None:
     (here / "outside.bin").write_bytes(np.ones(3, np.float32).tobytes())
     record(here / "suite" / "bad", add(stored_outside("../../outside.bin")), [X], [X + 1])

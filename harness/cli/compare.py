@@ -156,6 +156,8 @@ def _what_to_give(results: Sequence[Result]) -> str:
     for option in ("tolerance", "weights", "loop"):
         if any(result.stage == "build" and (result.message or "").startswith(f"{option}:") for result in results):
             return f"correct --{option}"
+    if any("keeps its data in" in (result.message or "") for result in results):
+        return "copy the files again, with their external data"
     return GIVE_FINITE if any(map(has_no_number, results)) else GIVE_INPUTS
 
 

@@ -75,22 +75,16 @@ FLOAT32_ROUNDING = 1e-5
 
 
 def half_precision_of(
-    case: Case,
-    module: nn.Module,
-    inputs: Sequence[torch.Tensor],
-    eager: Sequence[torch.Tensor],
-    float64: Answer | None,
+    module: nn.Module, inputs: Sequence[torch.Tensor], eager: Sequence[torch.Tensor], float64: Answer | None, seed: int
 ) -> str | None:
     """The 16-bit dtype that a user's module computes in although an output is wider; None if it computes in none.
 
     A module that is as close to its float64 run as float32 is has no such dtype, or one that does not matter.
     """
     wide = [at for at, output in enumerate(eager) if output.dtype in {torch.float32, torch.float64}]
-    if isinstance(case.model.model, LayerModel | SequentialModel | GraphModel) or not wide:
-        return None
     if float64 is not None and not any(_is_far(to_numpy(eager[at]), float64.outputs[at]) for at in wide):
         return None
-    return half_precision_inside(module, inputs, case.seed)
+    return half_precision_inside(module, inputs, seed) if wide else None
 
 
 def _is_far(eager: Array, float64: Array) -> bool:

@@ -70,13 +70,13 @@ def _reference(
     case: Case, subject: Subject, inputs: Mapping[str, torch.Tensor], at: str | None, *, repeat: bool
 ) -> Reference:
     module, tensors = subject.module, list(inputs.values())
+    is_whole = isinstance(case.model.model, FactoryModel | StoredModel)
     first = subject.first_call if inputs is subject.inputs else None
     if first is None:
         first = first_call(module, tensors, case.seed, watch_random=case.runs_user_code)
     eager = first.outputs
     if repeat:
-        may_keep_state = isinstance(case.model.model, FactoryModel | StoredModel)
-        repetition = repeated(module, tensors, case.seed, first, may_keep_state=may_keep_state)
+        repetition = repeated(module, tensors, case.seed, first, may_keep_state=is_whole)
     else:
         first.called, repetition = None, Repetition(stochastic=False)
     stochastic, second_call = repetition.stochastic, repetition.second_call
@@ -89,13 +89,15 @@ def _reference(
         float64=None if float64 is None else outputs_by_name(float64.outputs),
         magnitudes=() if float64 is None else float64.magnitudes,
         undefined=() if float64 is None else float64.undefined,
-        computes_in=None if stochastic else half_precision_of(case, module, tensors, eager, float64),
         stochastic=stochastic,
         unrepeatable=why_unrepeatable(case, module, tensors) if stochastic else None,
         at=at,
         second_call=None if second_call is None else outputs_by_name(map(to_numpy, second_call)),
         paths=subject.output_paths,
         undecidable=None if stochastic else _why_training(case, module, tensors, eager),
+        computes_in=None
+        if stochastic or not is_whole
+        else half_precision_of(module, tensors, eager, float64, case.seed),
     )
 
 
@@ -116,7 +118,7 @@ def sample_reference(
         float64=None if float64 is None else outputs_by_name(float64.outputs),
         magnitudes=() if float64 is None else float64.magnitudes,
         undefined=() if float64 is None else float64.undefined,
-        computes_in=half_precision_of(case, subject.module, list(inputs.values()), eager, float64),
+        computes_in=half_precision_of(subject.module, list(inputs.values()), eager, float64, case.seed),
         stochastic=False,
         at=at,
         paths=subject.output_paths,

@@ -235,7 +235,10 @@ def _parse(path: Path, message: Message) -> None:
 
 
 def _external_data_file(folder: Path, tensor: TensorProto) -> Path:
-    """The file that holds the data of ``tensor``. Raises :class:`StageError` if it is not a file in ``folder``."""
+    """The file that holds the data of ``tensor``.
+
+    Raises :class:`StageError` if it is not a file in ``folder``, or ends before the data.
+    """
     location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
     problem = f"{tensor.name or 'a tensor'} keeps its data in {location[:200]!r}"
     advice = "external data must be a file in the model's folder"
@@ -246,6 +249,10 @@ def _external_data_file(folder: Path, tensor: TensorProto) -> Path:
         raise StageError(f"{problem}, a link out of the folder; {advice}")
     if not path.is_file():
         raise StageError(f"{problem}, which is missing; {advice}")
+    numbers = {entry.key: int(entry.value) for entry in tensor.external_data if entry.value.isdigit()}
+    needed, size = numbers.get("offset", 0) + numbers.get("length", 0), path.stat().st_size
+    if size < needed:
+        raise StageError(f"{problem}, which is cut off: {size:,} of {needed:,} bytes; copy it again")
     return path
 
 
