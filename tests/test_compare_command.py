@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from tests.compared_models import changed, two_by_two, with_input_named, with_other_weight, write_net
 from tests.conftest import Call
@@ -70,6 +70,33 @@ def test_the_part_of_a_checkpoint_that_is_all_weights_is_taken(
     refused = harness("run", "asked.yaml", "--allow-import", "--no-latency")
     assert refused.code == 2
     assert f"they are its part {part}; write {{file: {name}, key: {part}}}" in refused.err
+
+
+RANDOM = """
+import torch
+from net import Net
+
+class Noisy(Net):
+    def forward(self, x):
+        return super().forward(x) + torch.randn(())
+"""
+
+
+def with_noise(model: onnx.ModelProto) -> None:
+    (output,) = model.graph.output
+    next(node for node in model.graph.node if output.name in node.output).output[0] = "exact"
+    model.graph.node.append(helper.make_node("RandomNormalLike", ["exact"], ["noise"]))
+    model.graph.node.append(helper.make_node("Add", ["exact", "noise"], [output.name]))
+
+
+def test_a_reference_that_answers_differently_each_time_is_not_compared(harness: Call, nets: Path) -> None:
+    (nets / "noisy.py").write_text(RANDOM, encoding="utf-8")
+    changed(nets, with_noise, "noisy.onnx")
+    ran = harness("compare", "noisy.onnx", "noisy.py:Noisy", "--weights", "weights.pt", "--save-spec", "asked.yaml")
+    assert ran.code == 2, ran.out
+    assert "NOT COMPARED: noisy.onnx with noisy.py:Noisy" in ran.out
+    assert "name a reference that answers the same at each call" in ran.out
+    assert not (nets / "asked.yaml").exists()
 
 
 def test_a_checkpoint_with_the_weights_twice_or_with_others_beside_them_is_refused(harness: Call, nets: Path) -> None:

@@ -42,6 +42,7 @@ Examples:
 """
 INSPECT_SECONDS = 300.0
 GIVE_INPUTS = "give inputs that the reference takes: --inputs FILE, or --shape NAME=1,3,224,224"
+GIVE_REPEATABLE = "name a reference that answers the same at each call, or state in a spec what holds of its outputs"
 GIVE_FINITE = "give inputs for which the outputs are numbers: --inputs FILE"
 
 
@@ -151,13 +152,15 @@ def _exit_code(code: int, *, compared: bool) -> int:
 
 def _what_to_give(results: Sequence[Result]) -> str:
     """The advice where nothing was compared."""
-    from harness.report.comparison import has_no_number
+    from harness.report.comparison import has_no_number, is_random
 
     for option in ("tolerance", "weights", "loop"):
         if any(result.stage == "build" and (result.message or "").startswith(f"{option}:") for result in results):
             return f"correct --{option}"
     if any("keeps its data in" in (result.message or "") for result in results):
         return "copy the files again, with their external data"
+    if any(map(is_random, results)):
+        return GIVE_REPEATABLE
     return GIVE_FINITE if any(map(has_no_number, results)) else GIVE_INPUTS
 
 
