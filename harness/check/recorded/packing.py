@@ -31,6 +31,7 @@ from harness.check.refusal import with_refusal
 from harness.check.results import blame_for_build, with_error
 from harness.check.stages import Clock, StageStopped
 from harness.compare.calibrated import plain_rule, without_calibration
+from harness.compare.inconclusive import with_training_mode
 from harness.exporters import Artifact
 from harness.model.answer import Reference, Sample, Step, reduced_to_sample
 from harness.result import Result, to_json
@@ -84,7 +85,9 @@ def pack_export(
         with clock.stage("export"):
             artifact = prepared.artifact(target)
     except StageStopped as stop:
-        return with_error(result, stop, blame=blame_for_build(stop) if stop.stage == "build" else None)
+        failed = with_error(result, stop, blame=blame_for_build(stop) if stop.stage == "build" else None)
+        words = None if stop.symptom == "out-of-memory" else prepared.training
+        return failed if words is None else with_training_mode(failed, words)
     sample = sample_for(prepared.case, references[0])
     if sample is not None:
         expected = _elementwise_part(expected)
