@@ -142,7 +142,7 @@ def _entries(
     result_of = {(result.case, result.target): result for result in results}
     entries = []
     for case in cases:
-        entry = store.get_entry(case.id) or CaseEntry.of(case).model_dump(exclude={"further"})
+        entry = store.get_entry(case.id) or CaseEntry.of(case).model_dump(exclude={"further", "training"})
         bench_shapes = [shape for shape in bench_cases(case) if (shape.id, str(targets[0])) in result_of]
         entry["bench"], bench_not_packed = _entries(folder, bench_shapes, targets, results)
         not_packed += bench_not_packed

@@ -297,11 +297,36 @@ def test_an_expected_model_is_compared_as_the_target_is(harness: Call, spec: Spe
 
 def test_a_forgotten_eval_is_reported_first() -> None:
     module = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
-    result = api.verify(module, torch.randn(4, 3), targets="onnx-torchscript@17/ort-cpu")
+    result = api.verify(module, torch.randn(4, 3), targets="trace/torch-cpu,onnx-torchscript@17/ort-cpu")
     assert not result.passed
-    assert "compare: mismatch: the module is in training mode (call .eval()" in result.message
-    (row,) = result.results
-    assert row.blame is None
+    assert str(result).startswith("the module is in training mode (call .eval()):\nonnx-torchscript@17/ort-cpu: failed")
+    traced, exported = result.results
+    assert str(result).count("training mode") == 1
+    assert (exported.message or "").startswith("the module is in training mode (call .eval()): ")
+    assert (traced.status, exported.blame) == ("passed", None)
+
+
+def test_a_pass_of_a_module_in_training_mode_is_inconclusive_and_says_so_first() -> None:
+    module, x = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3)), torch.randn(4, 3)
+    result = api.verify(module, x, targets="trace/torch-cpu")
+    assert str(result) == (
+        "the module is in training mode (call .eval()):\nagrees on trace/torch-cpu (inconclusive: it answers otherwise "
+        "in evaluation mode, which is what ships)"
+    )
+    strict = api.verify(module, x, targets="trace/torch-cpu", strict=True)
+    assert (strict.passed, strict.message.splitlines()[0]) == (False, "the module is in training mode (call .eval()):")
+    assert str(api.verify(module.eval(), x, targets="trace/torch-cpu")) == "agrees on trace/torch-cpu"
+    harmless = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Dropout(0))
+    assert str(api.verify(harmless, x, targets="trace/torch-cpu")) == "agrees on trace/torch-cpu"
+
+
+def test_a_module_that_cannot_be_called_in_training_mode_says_so_first_and_nobody_is_blamed() -> None:
+    module, one = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3)), torch.randn(1, 3)
+    (row,) = api.verify(module, one, targets="trace/torch-cpu").results
+    assert (row.stage, row.blame) == ("build", None)
+    assert (row.message or "").startswith("the module is in training mode (call .eval()): ValueError: Expected more")
+    (row,) = api.verify(module, torch.randn(1, 4), targets="trace/torch-cpu").results  # refused in either mode
+    assert (row.blame, "training mode" in (row.message or "")) == ("spec", False)
 
 
 def test_a_module_with_weight_norm_is_built_and_exported() -> None:
@@ -461,8 +486,35 @@ def test_parts_that_eval_does_not_reach_are_the_first_thing_said(harness: Call, 
     words = "parts of the module are in training mode, which .eval() does not reach"
     assert hidden["status"] == "passed"  # neither does the exporter reach it
     assert hidden["notes"][0] == f"{words} (layers[0], layers[1])"
+    assert hidden["outputs"][0]["inconclusive"].startswith(hidden["notes"][0])
     assert stubborn["status"] == "failed"
     assert stubborn["message"].startswith(f"{words} (the module itself): ")
     assert stubborn["blame"] is None
     assert harmless["status"] == "passed"
     assert not any("training mode" in note for note in harmless["notes"])
+
+
+def test_a_run_says_first_that_a_module_that_passed_is_in_training_mode(harness: Call, here: Path, spec: Spec) -> None:
+    (here / "modes.py").write_text(TRAINING, encoding="utf-8")
+    case = "  - {{name: batch-{0}, factory: 'modes:Hidden', inputs: {{x: {{shape: [{0}, 3]}}}}}}\n"
+    path = str(spec("net.yaml", f"harness: 1\ncases:\n{case.format(4)}{case.format(1)}"))
+    run = ("run", path, "--allow-import", "--no-latency", "--targets", "trace/torch-cpu")
+    words = "parts of the module are in training mode, which .eval() does not reach (layers[0], layers[1])"
+    ran = harness(*run, "-k", "net/batch-4")
+    assert (ran.code, ran.only["status"]) == (0, "passed")
+    out = " ".join(ran.out.split())
+    assert out.startswith(
+        f"{words}: net/batch-4 on trace/torch-cpu passed, which is inconclusive: it answers otherwise"
+    )
+    assert out.count(words) == 1
+    folder = here / "reports" / "latest"
+    assert "# Parity report\n\n**parts of the module are in training mode" in (folder / "report.md").read_text("utf-8")
+    assert f'<p class="caution">{words}' in (folder / "report.html").read_text("utf-8")
+    strict = harness(*run, "-k", "net/batch-4", "--strict")
+    assert (strict.code, strict.only["blame"]) == (1, None)
+    assert words in strict.only["message"]
+    one = harness(*run, "-k", "net/batch-1").only  # a batch of one, which BatchNorm refuses in training mode
+    assert (one["stage"], one["blame"]) == ("build", None)
+    assert one["message"].startswith(f"{words}: ValueError: Expected more than 1 value")
+    from_python = api.run(path, targets="trace/torch-cpu", keywords="net/batch-4", allow_import=True, latency=False)
+    assert str(from_python).startswith(f"{words}: net/batch-4")

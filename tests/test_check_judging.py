@@ -18,9 +18,10 @@ from harness.check.cache.memo import CapturedOutput
 from harness.check.check import check
 from harness.check.judging.judge import Expected, Verdict, check_expectations, run_twice
 from harness.check.module.prepared_case import PreparedCase
-from harness.check.results import NOTHING_COMPARED, with_cause, with_latency, with_verdict
+from harness.check.results import NOTHING_COMPARED, with_latency, with_verdict
 from harness.check.settings import Settings
 from harness.check.stages import Clock
+from harness.compare.inconclusive import with_cause
 from harness.compare.metrics import ComparedValues
 from harness.errors import DiskFull
 from harness.model.answer import Reference

@@ -308,6 +308,12 @@ def test_a_module_in_training_mode_is_said_first_and_nobody_is_blamed(tmp_path: 
         assert result.message is not None
         assert result.message.startswith("the module is in training mode (call .eval())"), result.message
         assert (result.status, result.blame, result.evidence) == ("failed", None, ())
+    verified = harness.compare_models(tmp_path / "net.onnx", trained, torch.randn(1, 4))
+    assert str(verified).startswith(
+        "the module is in training mode (call .eval()):\nfile:subject/ort-cpu: error, build"
+    )
+    (result,) = harness.compare_models(trained, module, torch.randn(1, 4)).results
+    assert (result.stage, result.blame) == ("run", None)
     (result,) = harness.compare_models(tmp_path / "net.onnx", normalising, x).results
     assert (result.blame, "parts of the module are in training mode" in (result.message or "")) == (None, True)
     assert trained.training

@@ -328,7 +328,21 @@ cases:
   - {name: alarm, factory: "tests.test_kinds_of_modules:scripted_alarm", inputs: {x: {shape: [2, 4]}}}
   - {name: loud, factory: "tests.test_kinds_of_modules:Loud", inputs: {x: {shape: [2, 4]}}}
   - {name: right, factory: "torch.nn:Hardswish", inputs: {x: {shape: [2, 4]}}}
+  - {name: stuck, factory: "tests.test_kinds_of_modules:StuckInTraining", inputs: {x: {shape: [2, 4]}}}
+  - {name: asked, factory: "torch.nn:BatchNorm1d", args: {num_features: 4}, mode: train, inputs: {x: {shape: [2, 4]}}}
 """
+
+
+class StuckInTraining(nn.Module):
+    """``eval`` does not reach its part, and the exporter writes something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = [nn.Identity()]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``x``, three times ``x`` in training, and twice ``x`` in a file."""
+        return x * (2 if torch.onnx.is_in_onnx_export() else 3 if self.parts[0].training else 1)
 
 
 def test_a_bundle_has_the_verdicts_of_the_machine_that_packed_it(spec: Any, tmp_path: Path) -> None:
@@ -348,10 +362,16 @@ def test_a_bundle_has_the_verdicts_of_the_machine_that_packed_it(spec: Any, tmp_
         board = check_packed(PackedCase(replace(case, model=model)), target, Settings(latency=False), Clock())
         assert (board.status, board.blame) == (desk.status, desk.blame), board.message
         written = store.get_entry(case.id) or {}
-        assert ("further" in written) == (name != "largest"), "earlier releases read a bundle without the key"
+        further = name in {"alarm", "loud", "right"}
+        assert ("further" in written) == further, "earlier releases read a bundle without the key"
         assert ("after_others" in written["rounds"][0]) == (name == "largest")
+        assert ("training" in written, "undecidable" in written["rounds"][0]) == (name == "stuck", name == "asked")
+        assert "in_training" not in (exports[target.export] or {})
+        if name in {"stuck", "asked"}:
+            assert (board.blame, board.message, board.evidence) == (None, desk.message, desk.evidence)
+            assert (board.message or "").startswith("parts of the module are in training") == (name == "stuck")
         verdicts[name] = board.status
-    assert verdicts == {"largest": "failed", "alarm": "failed", "loud": "failed", "right": "passed"}
+    assert verdicts == {**dict.fromkeys(["largest", "alarm", "loud", "stuck", "asked"], "failed"), "right": "passed"}
 
 
 def test_state_that_an_export_keeps_passes() -> None:

@@ -120,8 +120,9 @@ def verify(
     could have shown an error.
     ``layers`` compares every layer inside the module as well (``results[0].layers``), and fails a check in which one is
     wrong by itself although the outputs agree.
-    The module is verified in its current mode (call ``.eval()`` first for inference) and on the CPU. Neither the
-    module nor the inputs are changed.
+    The module is verified in its current mode (call ``.eval()`` first for inference) and on the CPU. A pass in training
+    mode is inconclusive if the module answers otherwise in evaluation mode. Neither the module nor the inputs are
+    changed.
 
     An exception in a stage is part of the result. Raises :class:`harness.errors.UsageError` if ``module`` is not an
     ``nn.Module``, an input is not a tensor or array, or a target is unknown, before anything is exported.

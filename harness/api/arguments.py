@@ -1,19 +1,25 @@
-"""The names of arguments: what Python calls the options of the command line, in errors and in old code."""
+"""The arguments of Python's functions: what the options of the command line are called, in errors and in old code.
+
+Also their values, as plain data, numbers and arrays.
+"""
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.check.settings import LARGEST
 from harness.errors import RequestError, RuntimeMissing, SpecError, UsageError
+
+Array = NDArray[Any]
 
 SHORT = {"k": "keywords", "j": "jobs"}
 
@@ -84,3 +90,25 @@ def _with_arguments(text: str) -> str:
     text = text.replace("pass --allow-import", "pass allow_import=True")
     text = re.sub(r"(?<!\S)-([kj])\b", lambda match: SHORT[match[1]], text)
     return re.sub(r"(?<![\w-])--([a-z]+(?:-[a-z]+)*)", lambda match: match[1].replace("-", "_"), text)
+
+
+def arrays(outputs: Any) -> dict[str, Array]:
+    """Outputs by name. ``outputs`` is an array or tensor, a sequence, or a mapping by name.
+
+    Raises :class:`UsageError` for anything else.
+    """
+    if isinstance(outputs, Mapping):
+        return {str(name): _array(value) for name, value in outputs.items()}
+    if isinstance(outputs, Sequence) and not isinstance(outputs, str | bytes):
+        return {f"output_{index}": _array(value) for index, value in enumerate(outputs)}
+    return {"output_0": _array(outputs)}
+
+
+def _array(value: Any) -> Array:
+    if isinstance(value, np.ndarray | np.generic):
+        return np.asarray(value)
+    if type(value).__module__.partition(".")[0] == "torch" or hasattr(value, "detach"):
+        from harness.model.tensors import to_numpy
+
+        return to_numpy(value)
+    raise UsageError(f"outputs: {type(value).__name__} is not an array; give NumPy arrays or tensors")

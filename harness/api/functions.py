@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic_core import PydanticCustomError
 
-from harness.api.arguments import errors_about_arguments, number, plain, whole_numbers
+from harness.api.arguments import arrays, errors_about_arguments, number, plain, whole_numbers
 from harness.check.settings import Settings, cache_folder, with_time_limit
 from harness.compare.calibrated import plain_rule
+from harness.compare.inconclusive import training_line, training_words
 from harness.compare.verdict import compare as compare_outputs
 from harness.engine.processes.temporary import temporary_folder
 from harness.errors import UsageError
@@ -31,8 +30,6 @@ from harness.result import OutputComparison, Report, Result
 from harness.spec.language.tolerances import Calibrated, CaseTolerance, Exact, Scaled, Tolerance, parse_tolerance
 from harness.spec.targets import FILE, Target, parse_target
 from harness.spec.targets.sets import BUILT_IN_SETS, TargetSets
-
-Array = NDArray[Any]
 
 # Results
 
@@ -77,12 +74,17 @@ class Verified(Assertable):
 
     @property
     def message(self) -> str:
-        """One line per target that did not pass, or the targets that agree, with the reason of an inconclusive pass."""
+        """One line per target that did not pass, or the targets that agree, with the reason of an inconclusive pass.
+
+        A line before them says so if the module is in training mode and answers otherwise in evaluation mode.
+        """
         failing = [result for result in self.results if result.status != "passed"]
         agreeing = (
             f"{each.target}{f' (inconclusive: {why})' if (why := each.inconclusive) else ''}" for each in self.results
         )
-        return "\n".join(map(_line, failing)) or f"agrees on {', '.join(agreeing)}"
+        message = "\n".join(map(_line, failing)) or f"agrees on {', '.join(agreeing)}"
+        words = next(filter(None, map(training_words, self.results)), None)
+        return message if words is None else f"{words}:\n{message.replace(f'{words}: ', '')}"
 
     def __repr__(self) -> str:
         return f"<{self.message}>"
@@ -124,8 +126,9 @@ class Ran(Report, Assertable):
 
     @property
     def message(self) -> str:
-        """The verdict, then one line per check that is not as expected, with its case."""
-        return "\n".join([verdict(self), *(f"{result.case} on {_line(result)}" for result in unexpected(self.results))])
+        """The verdict, then one line per check that is not as expected, with its case. Training mode is said first."""
+        lines = (f"{result.case} on {_line(result)}" for result in unexpected(self.results))
+        return "\n".join(filter(None, [training_line(self.results), verdict(self), *lines]))
 
     def __repr__(self) -> str:
         return f"<{verdict(self)}>"
@@ -326,25 +329,3 @@ def compare(actual: Any, expected: Any, tolerance: Any) -> Compared:
             by_output.setdefault(index, plain_rule(values.dtype.name))
     comparison = compare_outputs(actual_arrays, expected_arrays, Tolerance(requested.rule or Exact(), by_output))
     return Compared(comparison.outputs, comparison.problems)
-
-
-def arrays(outputs: Any) -> dict[str, Array]:
-    """Outputs by name. ``outputs`` is an array or tensor, a sequence, or a mapping by name.
-
-    Raises :class:`UsageError` for anything else.
-    """
-    if isinstance(outputs, Mapping):
-        return {str(name): _array(value) for name, value in outputs.items()}
-    if isinstance(outputs, Sequence) and not isinstance(outputs, str | bytes):
-        return {f"output_{index}": _array(value) for index, value in enumerate(outputs)}
-    return {"output_0": _array(outputs)}
-
-
-def _array(value: Any) -> Array:
-    if isinstance(value, np.ndarray | np.generic):
-        return np.asarray(value)
-    if type(value).__module__.partition(".")[0] == "torch" or hasattr(value, "detach"):
-        from harness.model.tensors import to_numpy
-
-        return to_numpy(value)
-    raise UsageError(f"outputs: {type(value).__name__} is not an array; give NumPy arrays or tensors")

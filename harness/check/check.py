@@ -14,29 +14,31 @@ from harness.check.case_context import CaseContext
 from harness.check.judging.example_values import KeptValue, find_kept_value, kept_value, stopped_at_others
 from harness.check.judging.judge import Answer, Verdict, have_same_form, meets_expectations, run_twice
 from harness.check.judging.layers import with_layers
-from harness.check.judging.lower_precision import half_precision_of, reference_for, reference_precision
+from harness.check.judging.lower_precision import missing_precision, reference_for, reference_precision
 from harness.check.judging.steps import ERRORS_ADD_UP, departure, loses_state, run_in_a_row, run_on_own_state
 from harness.check.refusal import check_refusal
 from harness.check.results import (
-    EXPORT_AGAIN,
     LOST_STATE,
-    WITHOUT_OPTION,
     Progress,
     blame_for_build,
     initial_result,
     placement_fields,
-    with_cause,
     with_error,
     with_latency,
     with_samples,
-    with_training_export,
-    with_training_mode,
     with_verdict,
 )
 from harness.check.samples.run import SampleOutcome, run_samples
 from harness.check.settings import Settings
 from harness.check.stages import Clock, StageStopped
 from harness.compare.decisions import require_axes
+from harness.compare.inconclusive import (
+    EXPORT_AGAIN,
+    WITHOUT_OPTION,
+    with_cause,
+    with_training_export,
+    with_training_mode,
+)
 from harness.compare.verdict import compare_with_reference
 from harness.exporters import Artifact
 from harness.model.answer import Reference
@@ -74,13 +76,14 @@ def check(prepared: CaseContext, target: Target, settings: Settings, clock: Cloc
         result = _checked(prepared, target, settings, progress, clock)
     except StageStopped as stop:
         result = _with_stop(progress.result, stop, prepared, target, clock)
-    if result.stage == "build":
-        return result
-    if result.stage != "export" and (prepared.case.files or "training" in target.export_options):
+    if result.stage not in {"build", "export"} and (prepared.case.files or "training" in target.export_options):
         file, operators = prepared.exported_in_training(target)
         if operators:
             result = with_training_export(result, file, operators, WITHOUT_OPTION if target.exports else EXPORT_AGAIN)
-    return result if (words := prepared.training) is None else with_training_mode(result, words)
+    if result.stage == "build":  # what cannot be called is built again to find out
+        clock.keep(result, before="blame")
+    words = None if result.symptom == "out-of-memory" else prepared.training
+    return result if words is None else with_training_mode(result, words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +328,7 @@ def _with_stop(result: Result, stop: StageStopped, prepared: CaseContext, target
             at, kept = stopped
             stop = replace(stop, message=f"{kept.cause}: at {at}: {stop.message}")
             return replace(with_error(result, stop, blame="exporter" if kept.proven else None), evidence=kept.evidence)
-    if stop.symptom == "unsupported" and (reason := _missing_precision(prepared, target)) is not None:
+    if stop.symptom == "unsupported" and (reason := missing_precision(prepared.artifact, target)) is not None:
         return with_error(result, replace(stop, message=f"{stop.message}; {reason}"))
 
     def gives_expected(session: Session) -> bool:
@@ -336,15 +339,3 @@ def _with_stop(result: Result, stop: StageStopped, prepared: CaseContext, target
 
     blame, evidence = attribute_stopped(target, artifact, stop.symptom, gives_expected)
     return replace(with_error(result, stop, blame=blame), evidence=evidence)
-
-
-def _missing_precision(prepared: CaseContext, target: Target) -> str | None:
-    """That the runtime lacks kernels in half precision, if it loads the file before that transform; else None."""
-    half = half_precision_of(target)
-    if half is None:
-        return None
-    try:
-        plugins("runtimes")[target.runtime].load(prepared.artifact(half.before), target.options).close()
-    except Exception:  # noqa: BLE001 - it does not run the model at all, so the precision is not the cause
-        return None
-    return f"{target.runtime} loads the file without +{half.word}, so it has no kernel for it in {half.precision}"

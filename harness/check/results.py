@@ -19,7 +19,7 @@ from harness.check.judging.steps import agreement, first_departures, step_rows
 from harness.check.samples.run import SampleOutcome
 from harness.check.settings import Settings
 from harness.check.stages import Clock, StageStopped, is_from_code_under_test, message_of
-from harness.compare.inconclusive import EXPORTED_IN_TRAINING, NO_ELEMENTS
+from harness.compare.inconclusive import NO_ELEMENTS, with_cause, with_reason
 from harness.compare.numbers import same_bits
 from harness.compare.pictures import pictures
 from harness.compare.verdict import Comparison, exchanged_outputs
@@ -60,8 +60,6 @@ KEEPS_RANDOM = (
 )
 CONSTANT = "the outputs are the same at every set of inputs: a file that ignores its inputs would pass too"
 ALL_ZERO = "every output is zero: a file that only gives zeros would pass too"
-EXPORT_AGAIN = "call .eval() and export again"
-WITHOUT_OPTION = "leave the option `training` out of the target"
 
 
 class Progress:
@@ -144,7 +142,8 @@ def with_verdict(
         problems = [why if verdict.unrepeatable else NOTHING_COMPARED]
     if not problems:
         known = any(output.inconclusive for output in result.outputs)
-        return result if known else _with_reason(result, _constant_outputs(case, verdict.compared))
+        reason = None if known else _constant_outputs(case, verdict.compared)
+        return result if reason is None else with_reason(result, reason)
     failed = with_mismatch(result, problems)
     first = verdict.compared[verdict.first_failing] if comparisons else None
     if first is not None:
@@ -163,7 +162,7 @@ def with_samples(result: Result, samples: SampleOutcome) -> Result:
         blame, evidence = result.blame, result.evidence
         problems = [*samples.problems, *([result.message] if result.message else [])]
         return replace(with_mismatch(result, problems, blame=blame), evidence=evidence)
-    return _with_reason(result, samples.inconclusive)
+    return with_reason(result, samples.inconclusive)
 
 
 def _constant_outputs(case: Case, compared: Sequence[ComparedAnswer]) -> str | None:
@@ -180,48 +179,6 @@ def _constant_outputs(case: Case, compared: Sequence[ComparedAnswer]) -> str | N
         same_bits(output, answers[0][name]) for each in drawn for name, output in each.items()
     )
     return CONSTANT if drawn and same else None
-
-
-def _with_reason(result: Result, reason: str | None) -> Result:
-    """``result`` with ``reason`` at its first output: why its pass is inconclusive."""
-    if reason is None or not result.outputs:
-        return result
-    first, *others = result.outputs
-    return replace(result, outputs=(replace(first, inconclusive=reason), *others))
-
-
-def with_cause(result: Result, cause: str) -> Result:
-    """``result`` with ``cause`` before its message, and before the problem of its first failing output."""
-    message = cause if result.message is None else f"{cause}: {result.message}"
-    outputs = list(result.outputs)
-    first = next((index for index, output in enumerate(outputs) if output.problem), None)
-    if first is not None:
-        outputs[first] = replace(outputs[first], problem=f"{cause}: {outputs[first].problem}")
-    return replace(result, message=message, outputs=tuple(outputs))
-
-
-def with_training_mode(result: Result, words: str) -> Result:
-    """``result`` with the mode as its first words. Nobody is blamed: a module in training mode is not what ships."""
-    if result.status == "passed":
-        return replace(result, notes=(words, *result.notes))
-    return replace(with_cause(result, words), blame=None, evidence=())
-
-
-def with_training_export(result: Result, file: str, operators: Sequence[str], advice: str) -> Result:
-    """``result`` of a ``file`` with ``operators`` in training mode, which runtimes treat differently.
-
-    A pass is inconclusive, and nobody is blamed for a failure.
-    """
-    exported = f"{file} {EXPORTED_IN_TRAINING} ({', '.join(operators)})"
-    if result.status != "passed":
-        return replace(with_cause(result, f"{exported}: {advice}"), blame=None, evidence=())
-    why = "its answers depend on the other samples of the batch"
-    if "Dropout" in operators:
-        why = f"the runtime leaves {'it' if len(operators) == 1 else 'Dropout'} out, others do not"
-    reason = f"{exported}: {why}; {advice}"
-    if not result.outputs:
-        return replace(result, notes=(reason, *result.notes))
-    return _with_reason(result, reason)
 
 
 def with_numbers(result: Result, comparisons: Sequence[Comparison]) -> Result:

@@ -12,11 +12,14 @@ everything and are never inconclusive.
    :data:`RUN_LENGTH` along the last axis, or a block of 3 by 3 over the last two.
 2. *The tolerance is too wide.* It would also accept all zeros, or the mean everywhere, although these differ from
    the reference by more than rounding.
+
+So is a pass of a module or a file in training mode, which is not what ships.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +28,9 @@ from numpy.typing import NDArray
 from harness.compare.metrics import ComparedValues
 from harness.compare.numbers import Pair
 from harness.compare.rules import Allowance
+from harness.result import Result
 from harness.spec.language.tolerances import Exact, Rule, Ulp
+from harness.spec.quoting import count_of
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -45,6 +50,13 @@ NO_ELEMENTS = "the output has no elements, so no value was compared"
 NO_FINITE_VALUE = "no value is finite, so no number was compared"
 EXPORTED_IN_TRAINING = "was exported in training mode"
 """Part of the reason of a pass that says nothing about other runtimes, although every value agrees."""
+EXPORT_AGAIN = "call .eval() and export again"
+WITHOUT_OPTION = "leave the option `training` out of the target"
+TRAINING_MODE = "the module is in training mode (call .eval())"
+PARTS_IN_TRAINING = "parts of the module are in training mode, which .eval() does not reach"
+OTHERWISE = "it answers otherwise in evaluation mode, which is what ships"
+MAX_PARTS = 3
+"""The number of parts in training mode that a message names."""
 
 
 def inconclusive_reason(rule: Rule, compared: ComparedValues, magnitudes: Array | None) -> str | None:
@@ -140,3 +152,79 @@ def _rounding_bound(pair: Pair, magnitudes: Array | None) -> Any:
     """What correct rounding can cause, for terms of these magnitudes or as large as the largest expected value."""
     terms = pair.magnitude.max() if magnitudes is None else magnitudes * pair.unit
     return ROUNDING_UNITS * np.maximum(pair.format.eps * terms, pair.format.smallest)
+
+
+# Remarks on a result
+
+
+def with_reason(result: Result, reason: str | None) -> Result:
+    """``result`` with ``reason`` at its first output: why its pass is inconclusive."""
+    if reason is None or not result.outputs:
+        return result
+    first, *others = result.outputs
+    return replace(result, outputs=(replace(first, inconclusive=reason), *others))
+
+
+def with_cause(result: Result, cause: str) -> Result:
+    """``result`` with ``cause`` before its message, and before the problem of its first failing output."""
+    message = cause if result.message is None else f"{cause}: {result.message}"
+    outputs = list(result.outputs)
+    first = next((index for index, output in enumerate(outputs) if output.problem), None)
+    if first is not None:
+        outputs[first] = replace(outputs[first], problem=f"{cause}: {outputs[first].problem}")
+    return replace(result, message=message, outputs=tuple(outputs))
+
+
+# In training mode
+
+
+def with_training_mode(result: Result, words: str) -> Result:
+    """``result`` with the mode as its first words: a module in training mode is not what ships.
+
+    A pass is inconclusive, and nobody is blamed for a failure.
+    """
+    if result.status != "passed":
+        return replace(with_cause(result, words), blame=None, evidence=())
+    told = replace(result, notes=(words, *result.notes))
+    return with_reason(told, "; ".join(filter(None, (f"{words}: {OTHERWISE}", result.inconclusive))))
+
+
+def with_training_export(result: Result, file: str, operators: Sequence[str], advice: str) -> Result:
+    """``result`` of a ``file`` with ``operators`` in training mode, which runtimes treat differently.
+
+    A pass is inconclusive, and nobody is blamed for a failure.
+    """
+    exported = f"{file} {EXPORTED_IN_TRAINING} ({', '.join(operators)})"
+    if result.status != "passed":
+        return replace(with_cause(result, f"{exported}: {advice}"), blame=None, evidence=())
+    why = "its answers depend on the other samples of the batch"
+    if "Dropout" in operators:
+        why = f"the runtime leaves {'it' if len(operators) == 1 else 'Dropout'} out, others do not"
+    reason = f"{exported}: {why}; {advice}"
+    if not result.outputs:
+        return replace(result, notes=(reason, *result.notes))
+    return with_reason(result, reason)
+
+
+def parts_in_words(parts: Sequence[str]) -> str:
+    """What a message says about ``parts`` in training mode."""
+    names = ", ".join(name.removeprefix("layer.") or "the module itself" for name in parts[:MAX_PARTS])
+    more = f" and {len(parts) - MAX_PARTS} more" if len(parts) > MAX_PARTS else ""
+    return f"{PARTS_IN_TRAINING} ({names}{more})"
+
+
+def training_words(result: Result) -> str | None:
+    """The first words about a module in training mode that answers otherwise in evaluation mode; None without one."""
+    lines = (*result.notes, result.message or "")
+    first = next((each for each in lines if each.startswith((TRAINING_MODE, PARTS_IN_TRAINING))), None)
+    return None if first is None else first.partition(": ")[0]
+
+
+def training_line(results: Sequence[Result]) -> str | None:
+    """What a summary begins with: the passes of modules in training mode; None without one. Failures say it first."""
+    trained = [(each, words) for each in results if each.status == "passed" and (words := training_words(each))]
+    if not trained:
+        return None
+    (first, words), *others = trained
+    more = f" and {count_of(len(others), 'more check')}" if others else ""
+    return f"{words}: {first.case} on {first.target}{more} passed, which is inconclusive: {OTHERWISE}"

@@ -34,8 +34,6 @@ DRAWN_ONCE = (
     "the module draws random numbers at its first call and keeps them, so each copy of it answers differently (call it "
     "once before it is exported)"
 )
-MAX_PARTS = 3
-"""The number of parts in training mode that a message names."""
 
 
 def references_of(
@@ -154,13 +152,6 @@ class _DrawingOperators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if torch.Tag.nondeterministic_seeded in func.tags:
             self.names[str(func.overloadpacket)] = None
         return func(*args, **(kwargs or {}))
-
-
-def parts_in_words(parts: Sequence[str]) -> str:
-    """What a message says about ``parts`` in training mode."""
-    names = ", ".join(name.removeprefix("layer.") or "the module itself" for name in parts[:MAX_PARTS])
-    more = f" and {len(parts) - MAX_PARTS} more" if len(parts) > MAX_PARTS else ""
-    return f"parts of the module are in training mode, which .eval() does not reach ({names}{more})"
 
 
 def parts_in_training(module: nn.Module) -> list[str]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 
-from harness.compare.inconclusive import EXPORTED_IN_TRAINING, NO_ELEMENTS, NO_FINITE_VALUE
+from harness.compare.inconclusive import EXPORTED_IN_TRAINING, NO_ELEMENTS, NO_FINITE_VALUE, training_words
 from harness.errors import one_line, shortened
 from harness.report.layers import layer_lines
 from harness.report.tables.precision import sample_lines
@@ -111,8 +111,8 @@ def _headline(result: Result, *names: str) -> str:
     subject, reference = (name if len(name) <= MAX_NAME else PurePath(name).name for name in names)
     if result.status == "passed" and not _is_empty(result):
         if reason := inconclusive_reason(result):
-            in_training = f"{subject} {EXPORTED_IN_TRAINING}"
-            but = in_training if EXPORTED_IN_TRAINING in reason else "a wrong file would too"
+            in_training = f"{subject} {EXPORTED_IN_TRAINING}" if EXPORTED_IN_TRAINING in reason else None
+            but = training_words(result) or in_training or "a wrong file would too"
             return f"INCONCLUSIVE: {subject} and {reference} agree, but {but}"
         return f"SAME: {subject} is still {reference}"
     if result.status == "failed" and not is_random(result):

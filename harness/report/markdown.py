@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from harness.compare.inconclusive import training_line
 from harness.errors import one_line, shortened
 from harness.report.causes import Cause, causes
 from harness.report.layers import (
@@ -69,6 +70,8 @@ PROVIDES = (MarkdownReport(),)
 def blocks(report: Report) -> Iterator[str]:
     """The report block by block, the most urgent first."""
     yield "# Parity report"
+    if line := training_line(report.results):
+        yield f"**{plain(line)}**"
     yield f"**{plain(verdict(report))}**"
     if rest := report.run.get("complaints", ())[1:]:
         yield "\n".join(f"- {plain(str(complaint))}" for complaint in rest)
@@ -185,7 +188,7 @@ def _facts(result: Result, run: Mapping[str, Any]) -> Iterator[str]:
         yield f"Ran outside the requested provider: {plain(', '.join(map(str, stray)))}"
     if result.checker:
         yield f"onnx.checker: {plain(result.checker)}"
-    yield from (f"Note: {plain(note)}" for note in result.notes)
+    yield from (f"Note: {plain(note)}" for note in result.notes if note not in (result.message or ""))
     if result.reason:
         yield f"Known failure: {plain(result.reason)}" + (f" {link(result.issue)}" if result.issue else "")
     if result.where:
@@ -317,7 +320,7 @@ def _remarks_of(result: Result) -> Iterator[str]:
     yield from (f"inconclusive: {one_line(output.inconclusive)}" for output in result.outputs if output.inconclusive)
     if result.checker:
         yield f"onnx.checker: {one_line(result.checker)}"
-    yield from map(one_line, result.notes)
+    yield from (one_line(note) for note in result.notes if note not in (result.inconclusive or ""))
 
 
 def _skipped(results: Sequence[Result]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from rich.progress import Progress as Live
 from rich.table import Table
 from rich.text import Text
 
+from harness.compare.inconclusive import training_line, training_words
 from harness.errors import one_line, printable, shortened
 from harness.report.causes import Cause, causes
 from harness.report.layers import layer_lines
@@ -39,8 +40,6 @@ from harness.report.wording import (
 )
 from harness.result import NO_LAYERS, STATUSES, Report, Result, Status
 from harness.spec.quoting import count_of
-
-__all__ = ["SHOWN", "Progress", "show", "standard_output"]
 
 SHOWN = 20
 """Causes of unexpected checks that are listed; the others are in the report."""
@@ -85,14 +84,13 @@ def show(
     interrupted run. With ``quiet``, only what is not as expected and the verdict are printed.
     """
     console = console or standard_output()
-    if report.results and not quiet:
-        console.print(_summary(report.results, console))
+    _print_top(report.results, console, quiet=quiet)
     _print_unexpected(report, written, console)
     if not quiet:
         for sentence in _sample_lines(report.results):
             console.print(_text(sentence, console))
         _print_layers(report, console)
-    if inconclusive := [result for result in report.results if inconclusive_reason(result)]:
+    if inconclusive := [one for one in report.results if inconclusive_reason(one) and not training_words(one)]:
         console.print(_text(_inconclusive_line(inconclusive, written), console, "yellow"))
     if not quiet:
         _print_latency(report.results, console)
@@ -105,6 +103,14 @@ def show(
     if resume and report.run.get("interrupted"):
         _print_command("Continue with: ", resume, console)
     console.print(_text(verdict(report), console, "bold red" if _is_alarming(report) else "bold green"))
+
+
+def _print_top(results: Sequence[Result], console: Console, *, quiet: bool) -> None:
+    """Print the table, and before any number whether a module that passed is in training mode."""
+    if line := training_line(results):
+        console.print(_text(line, console, "yellow"))
+    if results and not quiet:
+        console.print(_summary(results, console))
 
 
 def _summary(results: Sequence[Result], console: Console) -> Table:

@@ -23,9 +23,10 @@ from harness.check.files.reference import FileReference, ReferenceAnswers
 from harness.check.files.signatures import Declared, FileSignature, module_signature, read_file_signature
 from harness.check.judging.judge import Judge, run_twice
 from harness.check.judging.layers import with_layers
-from harness.check.results import with_error, with_training_mode, with_verdict
+from harness.check.results import with_error, with_verdict
 from harness.check.settings import Settings
 from harness.check.stages import MAX_MESSAGE_LENGTH, Clock, StageStopped
+from harness.compare.inconclusive import with_training_mode
 from harness.errors import Location, UsageError, bounded_text
 from harness.exporters import Artifact
 from harness.registry import plugins
@@ -85,7 +86,9 @@ def compare_in_memory(
         answers = _reference(case, other, sets, Path(folder))
         if not isinstance(own, StoredModel):
             of_subject = _module_answers(replace(case, mode=_mode(own)), own, sets, Path(folder))
-            results: list[Result] = [_check_module(case, own, answers, of_subject, settings)]
+            result = _check_module(case, own, answers, settings)
+            words = getattr(answers, "training", None) or of_subject.training
+            results = [result if words is None else with_training_mode(result, words)]
         else:
             tested = TestedFile(case, SUBJECT, answers, ArtifactCache(None, Path(folder)))
             results = [check(tested, target, settings, Clock(folder=Path(folder))) for target in selected]
@@ -238,13 +241,8 @@ def _module_answers(case: Case, side: StoredModel | nn.Module, sets: Sequence[In
     return InMemoryCase(case, ArtifactCache(None, scratch), takes_tensors(module, case), tensors)
 
 
-def _check_module(
-    case: Case, module: nn.Module, reference: ReferenceAnswers, of_subject: InMemoryCase, settings: Settings
-) -> Result:
-    """The result of a module that is called as it is. Nobody is blamed: there is no export and no runtime.
-
-    ``of_subject`` are the module's own answers, which tell whether its mode matters.
-    """
+def _check_module(case: Case, module: nn.Module, reference: ReferenceAnswers, settings: Settings) -> Result:
+    """The result of a module that is called as it is. Nobody is blamed: there is no export and no runtime."""
     from harness.model.binding import takes_tensors
     from harness.model.tensors import copy_module
     from harness.runtimes._torch_session import TorchSession
@@ -275,9 +273,7 @@ def _check_module(
     result = with_verdict(result, case, verdict, findings)
     program, first = Artifact("program", Path(), ""), called[verdict.first_failing]
     target = Target(FILE, "torch-cpu")
-    result = with_layers(result, case, view.reference_inside, target, program, first, open_session(), settings)
-    words = getattr(reference, "training", None) or of_subject.training
-    return result if words is None else with_training_mode(result, words)
+    return with_layers(result, case, view.reference_inside, target, program, first, open_session(), settings)
 
 
 def _passed_by_order(case: Case, module: nn.Module, signature: FileSignature) -> Iterator[str]:

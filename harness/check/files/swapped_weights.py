@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from harness.blame.file_runs import error_summary
 from harness.check.files.weights import DifferingWeight, PairedWeights
-from harness.check.results import with_cause
+from harness.compare.inconclusive import with_cause
 from harness.compare.numbers import same_bits
 from harness.compare.verdict import compare_with_reference
 from harness.data_files.onnx_files import from_array

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from harness.exporters import Artifact
 from harness.model.answer import Reference
+from harness.registry import plugins
 from harness.result import QUANTIZED_WEIGHTS, Finding
 from harness.spec.language.case import Case, StoredModel
 from harness.spec.language.inputs.tensors import arrays_of
@@ -129,6 +130,18 @@ def half_precision_of(target: Target) -> HalfPrecision | None:
         if precision in HALF_PRECISION:
             return HalfPrecision(word, precision, target.with_first_transforms(at))
     return None
+
+
+def missing_precision(artifact: Callable[[Target], Artifact], target: Target) -> str | None:
+    """That the runtime lacks kernels in half precision, if it loads the file before that transform; else None."""
+    half = half_precision_of(target)
+    if half is None:
+        return None
+    try:
+        plugins("runtimes")[target.runtime].load(artifact(half.before), target.options).close()
+    except Exception:  # noqa: BLE001 - it does not run the model at all, so the precision is not the cause
+        return None
+    return f"{target.runtime} loads the file without +{half.word}, so it has no kernel for it in {half.precision}"
 
 
 def _ratios_of_runs(references: Sequence[Reference]) -> dict[str, float]:

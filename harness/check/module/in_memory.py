@@ -23,6 +23,7 @@ from harness.check.judging.steps import inputs_in_a_row
 from harness.check.module.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.check.stages import MAX_MESSAGE_LENGTH, Clock
+from harness.compare.inconclusive import TRAINING_MODE
 from harness.errors import Location, UsageError, bounded_text
 from harness.exporters._torch_state import no_graphs_printed
 from harness.model.answer import Reference, with_flips
@@ -39,7 +40,6 @@ from harness.spec.language.tolerances import CaseTolerance
 from harness.spec.targets import Target
 
 Inputs = Mapping[str, torch.Tensor]
-TRAINING_MODE = "the module is in training mode (call .eval())"
 SETTINGS = Settings(timeout=None, latency=False)
 
 
@@ -83,6 +83,9 @@ class InMemoryCase(PreparedCase):
         """The module in its current mode, with the first inputs."""
         initialise_lazy(self._module, list(self._inputs[0].values()), self.case.seed)
         return called_subject(self._module, self._inputs[0], self.case, structure_of(self.case))
+
+    def _module_and_inputs(self) -> tuple[nn.Module, Inputs]:
+        return self._module, self._inputs[0]
 
     @cached_property
     def references(self) -> tuple[Reference, ...]:

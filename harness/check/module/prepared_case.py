@@ -14,7 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.cache.memo import Capture, Memo, NullCapture
@@ -28,6 +30,7 @@ from harness.check.module.further_inputs import FurtherInputs, tensors_of
 from harness.check.recorded.own_rounding import with_functions
 from harness.check.refusal import CONTROL_CASE
 from harness.check.stages import Clock, is_from_code_under_test, message_of
+from harness.compare.inconclusive import parts_in_words
 from harness.compare.rules import strict_ulp
 from harness.data_files.onnx_files import nodes_in_training
 from harness.errors import Unsupported
@@ -36,11 +39,11 @@ from harness.inside.calls import ReferenceInside, ValueStore
 from harness.inside.torch_reference import TorchReference
 from harness.latency.sampling import Call
 from harness.model.answer import Reference, with_flips
-from harness.model.build import Subject, build, build_tensors, has_random_weights
+from harness.model.build import Subject, build, build_module, build_tensors, has_random_weights
 from harness.model.precisions import in_lower_precision
 from harness.model.reference import compute_reference, float64_outputs, sample_reference, tolerance_of
 from harness.model.running import have_same_values, repeatable_call, run_module
-from harness.model.state import in_evaluation, parts_in_training, parts_in_words, references_of
+from harness.model.state import in_evaluation, parts_in_training, references_of
 from harness.model.tensors import copy_tensor, to_numpy
 from harness.registry import plugins
 from harness.result import Finding, Result
@@ -56,6 +59,10 @@ T = TypeVar("T")
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "program": ".pt2", "aoti": ".pt2"}  # of an artifact, by its format
 SCRIPT_WARM_UP = 3
 """Calls after which TorchScript has optimized a module that was loaded: it profiles the first ones."""
+
+
+def _not_called(case: Case) -> tuple[nn.Module, Mapping[str, torch.Tensor]]:
+    return build_module(case.model, case), build_tensors(case.inputs)
 
 
 class PreparedCase:
@@ -115,7 +122,11 @@ class PreparedCase:
         """What to say first, if parts of a user's module are in training mode in spite of ``mode: eval``."""
         if self.case.mode == "train" or not self.case.runs_user_code:
             return None
-        parts = parts_in_training(self.subject.module)
+        return self._memo.get("training", self._words_on_parts)
+
+    def _words_on_parts(self) -> str | None:
+        built = self._module_and_inputs()
+        parts = [] if built is None else parts_in_training(built[0])
         return parts_in_words(parts) if parts and self.training_matters else None
 
     def exported_in_training(self, target: Target) -> tuple[str, Sequence[str]]:
@@ -132,16 +143,26 @@ class PreparedCase:
 
     @property
     def training_matters(self) -> bool:
-        """Whether eager torch answers differently with every part in evaluation mode, or not at all."""
+        """Whether eager torch answers differently with every part in evaluation mode, or in one of the modes only."""
         return self._memo.get("training matters", self._compare_modes)
 
     def _compare_modes(self) -> bool:
-        inputs = [copy_tensor(tensor) for tensor in self.subject.inputs.values()]
-        try:
-            evaluated = run_module(in_evaluation(self.subject.module), inputs, self.case.seed)
-        except Exception:  # noqa: BLE001 - a module that runs in training mode only
-            return True
-        return not have_same_values(evaluated, self.subject.eager_outputs or ())
+        if (built := self._module_and_inputs()) is None:
+            return False
+        module, inputs = built
+        trained = self._quietly(lambda: self.subject.eager_outputs)
+        copies = [copy_tensor(tensor) for tensor in inputs.values()]
+        evaluated = self._quietly(lambda: run_module(in_evaluation(module), copies, self.case.seed))
+        if evaluated is None or trained is None:
+            return evaluated is not None or trained is not None
+        return not have_same_values(evaluated, trained)
+
+    def _module_and_inputs(self) -> tuple[nn.Module, Mapping[str, torch.Tensor]] | None:
+        """The module and its inputs. If eager torch refuses them they are built again; None if they cannot be."""
+        subject = self._quietly(lambda: self.subject)
+        if subject is not None:
+            return subject.module, subject.inputs
+        return self._memo.get("not called", lambda: self._quietly(_not_called, self.case))
 
     def references_for(self, target: Target) -> tuple[Reference, ...]:
         """The reference answers, with those of a run in the precision of ``target`` if that is lower."""

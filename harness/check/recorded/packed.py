@@ -98,12 +98,13 @@ class PackedCase:
         return Artifact(entry.format, path, entry.digest, entry.opset, entry.checker, *remarks)
 
     @property
-    def training(self) -> None:
-        """None: a bundle holds no module."""
+    def training(self) -> str | None:
+        """What was said first when the case was packed."""
+        return self.entry.training
 
-    def exported_in_training(self, _target: Target) -> tuple[str, Sequence[str]]:
-        """No operators: a bundle does not say in which mode the module was."""
-        return "the model", ()
+    def exported_in_training(self, target: Target) -> tuple[str, Sequence[str]]:
+        """See :class:`harness.check.case_context.CaseContext`."""
+        return "the model", self.entry.exports[target.export].in_training
 
     def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
         """Never called: a bundle holds no samples that are run one by one."""
@@ -192,6 +193,7 @@ class PackedCase:
             computes_in=entry.computes_in,
             second_call=self._arrays(entry.second_call),
             after_others=self._arrays(entry.after_others),
+            undecidable=entry.undecidable,
             paths=entry.paths,
             sample=None if sample is None else Sample(sample.every, tuple(map(tuple, sample.shapes))),
             step=None if entry.step is None else self._step(entry.step),

@@ -31,6 +31,7 @@ from harness.check.refusal import with_refusal
 from harness.check.results import blame_for_build, with_error
 from harness.check.stages import Clock, StageStopped
 from harness.compare.calibrated import plain_rule, without_calibration
+from harness.compare.inconclusive import with_training_mode
 from harness.exporters import Artifact
 from harness.model.answer import Reference, Sample, Step, reduced_to_sample
 from harness.result import Result, to_json
@@ -80,18 +81,20 @@ def pack_export(
             return _pack_refusal(prepared, target, store, result, clock)
         with clock.stage("build"):
             references, findings, expected = prepared.references, prepared.eager_findings, prepared.expected
-            further = list(_further_references(prepared))
+            further, training = list(_further_references(prepared)), prepared.training
         with clock.stage("export"):
             artifact = prepared.artifact(target)
     except StageStopped as stop:
-        return with_error(result, stop, blame=blame_for_build(stop) if stop.stage == "build" else None)
+        failed = with_error(result, stop, blame=blame_for_build(stop) if stop.stage == "build" else None)
+        words = None if stop.symptom == "out-of-memory" else prepared.training
+        return failed if words is None else with_training_mode(failed, words)
     sample = sample_for(prepared.case, references[0])
     if sample is not None:
         expected = _elementwise_part(expected)
     rounds = [_round_entry(store, reference, sample) for reference in references]
     further_rounds = [_round_entry(store, reference, None) for reference in further]
     found = replace(result, findings=tuple(findings))
-    _put_case(store, prepared.case, rounds, _expect_entry(store, expected), found, further_rounds)
+    _put_case(store, prepared.case, rounds, _expect_entry(store, expected), found, further_rounds, training)
     has_answer = sample is None and not any(reference.stochastic for reference in references)
     _put_export(store, prepared, target, artifact, prepared.references_for(target) if has_answer else ())
     if layer_bytes is not None and prepared.case.bench_of is None and is_whole_model(prepared.case):
@@ -147,15 +150,22 @@ def _put_case(
     expect: ExpectEntry,
     eager_result: Result,
     further: Sequence[RoundEntry] = (),
+    training: str | None = None,
 ) -> None:
     findings = to_json(replace(eager_result, target="", seconds={}))
-    fields = {"rounds": rounds, "further": list(further), "expect": expect, "findings": findings}
-    entry = CaseEntry.of(case).model_copy(update=fields).model_dump(exclude=None if further else {"further"})
-    for each in [*entry["rounds"], *entry.get("further", ())]:
-        for key in ("after_others", "computes_in"):  # earlier releases can read a bundle without these keys
-            if each[key] is None:
-                del each[key]
+    fields = {"rounds": rounds, "further": list(further), "expect": expect, "findings": findings, "training": training}
+    entry = CaseEntry.of(case).model_copy(update=fields).model_dump()
+    # Earlier releases can read a bundle without these keys.
+    for each in [*entry["rounds"], *entry["further"]]:
+        _without_empty(each, "after_others", "computes_in", "undecidable")
+    _without_empty(entry, "further", "training")
     store.put_entry(case.id, "", entry)
+
+
+def _without_empty(entry: dict[str, Any], *keys: str) -> None:
+    for key in keys:
+        if not entry[key]:
+            del entry[key]
 
 
 def _tolerance_of(prepared: PreparedCase, target: Target, artifact: Artifact) -> Tolerance:
@@ -197,9 +207,10 @@ def _put_export(
         tracer_warnings=list(artifact.tracer_warnings),
         tolerance=ToleranceEntry.of(tolerance),
         wrong_weights=next((each.message for each in weights.findings if not each.passed), None),
-    )
-    # Without the key of the layers, which come later if at all, earlier releases can read the bundle.
-    store.put_entry(prepared.case.id, target.export, entry.model_dump(exclude={"layers"}))
+        in_training=list(prepared.exported_in_training(target)[1]),
+    ).model_dump()
+    _without_empty(entry, "in_training", "layers")  # the layers come later, if at all
+    store.put_entry(prepared.case.id, target.export, entry)
 
 
 def folder_name(case_id: str, export: str) -> str:
@@ -286,6 +297,7 @@ def _round_entry(store: ContentStore, whole: Reference, sample: Sample | None) -
         computes_in=reference.computes_in,
         second_call=_put_optional(store, reference.second_call),
         after_others=_put_optional(store, reference.after_others),
+        undecidable=reference.undecidable,
         paths=list(reference.paths),
         step=None if reference.step is None or sample is not None else _step_entry(store, reference.step),
         sample=None if sample is None else SampleEntry(every=sample.every, shapes=list(map(list, sample.shapes))),

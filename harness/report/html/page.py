@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlencode
 
+from harness.compare.inconclusive import training_line
 from harness.errors import one_line, printable
 from harness.report.diff import PARITY_LABELS
 from harness.report.diff.latency import LATENCY_ORDER
@@ -59,13 +60,14 @@ class Headline:
 
     ``title`` is the kind of the report, or the question of `harness compare`. ``sentence`` and ``tally`` are the
     verdict, split before the counts in parentheses; ``verdict_class`` is its CSS class. ``complaints`` are all but the
-    first, which is in the verdict. ``facts`` are labels and values.
+    first, which is in the verdict. ``caution`` is about modules in training mode. ``facts`` are labels and values.
     """
 
     title: str
     sentence: str
     tally: str
     verdict_class: VerdictClass
+    caution: str
     complaints: tuple[str, ...]
     baseline: str
     facts: tuple[tuple[str, str], ...]
@@ -85,6 +87,7 @@ def headline(report: Report) -> Headline:
         sentence=sentence or counts,
         tally=parenthesis + counts if sentence else "",
         verdict_class=_VERDICT_CLASSES[whole.partition(":")[0]],
+        caution=printable(one_line(training_line(report.results) or "")),
         complaints=tuple(printable(one_line(str(line))) for line in report.run.get("complaints", ())[1:]),
         baseline=_baseline(report),
         facts=tuple((label, printable(one_line(value))) for label, value in _facts(report) if value),

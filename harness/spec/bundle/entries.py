@@ -195,6 +195,7 @@ class RoundEntry(StrictModel):
     sample: SampleEntry | None = None
     second_call: Arrays | None = None
     after_others: Arrays | None = None
+    undecidable: str | None = None
     repeats_shapes: bool = False
     computes_in: Annotated[str, Field(pattern=r"^b?float16$")] | None = None
     paths: list[str] = Field(default_factory=list)
@@ -235,8 +236,9 @@ class ExpectEntry(StrictModel):
 class ExportEntry(StrictModel):
     """One exported file and its tolerance; the other fields are those of :class:`harness.exporters.Artifact`.
 
-    ``wrong_weights`` is what is wrong with its quantized weights, which the float weights showed. ``layers`` has the
-    file of the layers at each set of inputs (:mod:`harness.check.recorded.packed_layers`), if they are packed.
+    ``wrong_weights`` is what is wrong with its quantized weights, which the float weights showed. ``in_training`` are
+    its operators that compute as in training although nobody asked for it. ``layers`` has the file of the layers at
+    each set of inputs (:mod:`harness.check.recorded.packed_layers`), if they are packed.
     """
 
     format: Literal["torchscript", "onnx", "ort"]
@@ -248,6 +250,7 @@ class ExportEntry(StrictModel):
     tracer_warnings: list[str] = Field(default_factory=list)
     tolerance: ToleranceEntry
     wrong_weights: str | None = None
+    in_training: list[str] = Field(default_factory=list)
     layers: list[RelativePath] = Field(default_factory=list)
 
 
@@ -262,11 +265,12 @@ class LocationEntry(StrictModel):
 class CaseEntry(StrictModel):
     """A case, with the id that it has in its specs. ``model`` describes it in one line.
 
-    ``further`` are rounds at which the module reaches thresholds; their ``after_others`` are its answers to the first
-    inputs at a call that follows. ``findings`` is a result with the findings about eager torch, compared with the
-    float64 reference and the spec. ``raises`` is the message with which eager torch must refuse the case.
-    ``not_packed`` has a result for each export without a file, since a failed export cannot be repeated on a board.
-    ``bench`` is the case at the further shapes at which it is timed.
+    ``training`` are the first words about a module in training mode. ``further`` are rounds at which the module
+    reaches thresholds; their ``after_others`` are its answers to the first inputs at a call that follows. ``findings``
+    is a result with the findings about eager torch, compared with the float64 reference and the spec. ``raises`` is the
+    message with which eager torch must refuse the case. ``not_packed`` has a result for each export without a file,
+    since a failed export cannot be repeated on a board. ``bench`` is the case at the further shapes at which it is
+    timed.
     """
 
     id: str
@@ -278,6 +282,7 @@ class CaseEntry(StrictModel):
     inputs: list[InputEntry]
     rounds: list[RoundEntry]
     further: list[RoundEntry] = Field(default_factory=list)
+    training: str | None = None
     expect: ExpectEntry
     findings: StoredResult | None = None
     raises: str | None = None

@@ -20,7 +20,8 @@ function remarkFolds() {
 function remarksOn(check) {
   const at = packed.numbers.indexOf("inconclusive");
   const remarks = (check.numbers ?? []).map((output) => output[at]).filter(Boolean).map((why) => `inconclusive: ${why}`);
-  return [...new Set([...remarks, ...(check.checker ? [`onnx.checker: ${check.checker}`] : []), ...(check.notes ?? [])])];
+  const notes = (check.notes ?? []).filter((note) => !remarks.some((remark) => remark.includes(note)));
+  return [...new Set([...remarks, ...(check.checker ? [`onnx.checker: ${check.checker}`] : []), ...notes])];
 }
 
 function folds(id, all, groups) {
