@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from tests.compared_models import changed, two_by_two, with_input_named, with_other_weight, write_net
 from tests.conftest import Call
@@ -437,3 +437,37 @@ def test_a_spec_names_only_targets_of_its_files(harness: Call, nets: Path) -> No
     assert first == f"wrong.yaml:4:16: targets: file:other/ort-cpu {words}"
     assert second == f"wrong.yaml:4:36: targets: onnx-dynamo@18/ort-cpu {words}"
     assert third.startswith("wrong.yaml:4:60: ")
+
+
+ADDS = """
+import torch
+
+
+class Adds(torch.nn.Module):
+    def forward(self, a, b, kinds):
+        return a + b
+"""
+
+
+def adds(path: Path, kind: int) -> None:
+    """Write the export of ``Adds`` to ``path``, which has no input ``kinds``."""
+    tensors = [helper.make_tensor_value_info(name, kind, [2, 6]) for name in ("a", "b", "y")]
+    graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["y"])], "adds", tensors[:2], tensors[2:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+
+
+def test_an_input_that_a_file_lacks_is_drawn_like_its_integers_or_asked_for(harness: Call, here: Path) -> None:
+    (here / "nets.py").write_text(ADDS, encoding="utf-8")
+    adds(here / "ints.onnx", TensorProto.INT64)
+    adds(here / "floats.onnx", TensorProto.FLOAT)
+    ran = harness("compare", "ints.onnx", "nets.py:Adds", "--save-spec", "asked.yaml")
+    assert ran.code == 0, ran.err
+    assert "kinds int64[2, 6], drawn" in ran.out
+    assert "kinds is no input of ints.onnx: an exporter drops inputs that it does not read" in ran.out
+    again = harness("run", "asked.yaml", "--allow-import", "--no-latency")
+    assert again.code == 0, again.err
+    asked = harness("compare", "floats.onnx", "nets.py:Adds")
+    assert asked.code == 2
+    assert "kinds: no shape is declared, and the file has no such input; give --shape kinds=" in asked.err
+    given = harness("compare", "floats.onnx", "nets.py:Adds", "--shape", "kinds=2,6")
+    assert given.code == 0, given.err

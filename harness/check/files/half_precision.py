@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.check.files.matching import MatchedOutputs
-from harness.check.files.signatures import FileSignature
+from harness.check.files.signatures import FileSignature, floating_of
 from harness.check.judging.lower_precision import HALF_PRECISION
 from harness.model.answer import Reference
 from harness.spec.language.tolerances import Calibrated, OneRule, Tolerance
@@ -56,13 +56,25 @@ class MixedPrecision:
         return {name: each.astype(np.float32) if name in self.wide else each for name, each in answer.items()}
 
 
-def mixed_precision(
-    signature: FileSignature, outputs: MatchedOutputs, answer: Answer, reference_floating: str | None, file: str
-) -> MixedPrecision:
-    """How the file's floating dtypes differ from those of the reference's ``answer``, which is under its own names.
+def half_precision_inside(signature: FileSignature) -> str | None:
+    """The 16-bit dtype that a file computes in although its outputs are wider; None if there is none."""
+    floating = signature.floating
+    outputs = {each.dtype.name for each in signature.outputs or () if each.dtype is not None}
+    return floating.name if floating is not None and floating.name in HALF_PRECISION - outputs else None
 
-    ``reference_floating`` is the dtype of the reference's weights, None if it is not known.
-    """
+
+def _floating_of(reference: Any) -> str | None:
+    """The dtype of the weights of a reference, None if it is not known."""
+    source = getattr(reference, "signature", None) or getattr(reference, "subject", None)
+    if source is None:
+        return None
+    floating = source.floating if isinstance(source, FileSignature) else floating_of(source.module)
+    return None if floating is None else floating.name
+
+
+def mixed_precision(signature: FileSignature, outputs: MatchedOutputs, reference: Any, file: str) -> MixedPrecision:
+    """How the file's floating dtypes differ from those of the ``reference``, whose answers are under its own names."""
+    answer, reference_floating = reference.references[0].eager, _floating_of(reference)
     declared = {each.name: each.dtype for each in signature.outputs or ()}
     narrow: dict[str, str] = {}
     wide: set[str] = set()
