@@ -471,3 +471,32 @@ def test_an_input_that_a_file_lacks_is_drawn_like_its_integers_or_asked_for(harn
     assert "kinds: no shape is declared, and the file has no such input; give --shape kinds=" in asked.err
     given = harness("compare", "floats.onnx", "nets.py:Adds", "--shape", "kinds=2,6")
     assert given.code == 0, given.err
+
+
+def test_code_that_exits_is_a_line_for_the_user(harness: Call, here: Path) -> None:
+    parses = "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--data', required=True)\n"
+    (here / "train.py").write_text(f"{parses}parser.parse_args()\n", encoding="utf-8")
+    (here / "exits.py").write_text("import sys\n\n\ndef net():\n    sys.exit('no data')\n", encoding="utf-8")
+    forward = "import sys, torch\n\n\nclass Net(torch.nn.Module):\n    def forward(self, x):\n        sys.exit(4)\n"
+    (here / "forward.py").write_text(forward, encoding="utf-8")
+    adds(here / "adds.onnx", TensorProto.FLOAT)
+    np.savez(here / "x.npz", x=np.ones((2, 3), "float32"))
+    commands = {
+        "compare": ["compare", "adds.onnx"],
+        "record": ["record", "-o", "recorded"],
+        "init": ["init"],
+        "scan": ["scan", "--inputs", "x.npz", "-o", "scanned"],
+        "ladder": ["ladder", "--inputs", "x.npz"],
+        "sensitivity": ["sensitivity", "--inputs", "x.npz", "--to", "fp16"],
+    }
+    guard = 'its import calls exit(2); put what a script does, such as parse_args(), under `if __name__ == "__main__"`'
+    for words in commands.values():
+        ran = harness(*words, "train.py:net")
+        assert (ran.code, guard in ran.err) == (2, True), ran.err
+        assert "harness itself failed" not in ran.err
+    for name in ("compare", "record", "scan", "ladder"):
+        ran = harness(*commands[name], "exits.py:net")
+        assert (ran.code, "the code called exit(no data)" in ran.err) == (2, True), ran.err
+    for name in ("ladder", "sensitivity", "scan"):
+        ran = harness(*commands[name], "forward.py:Net")
+        assert (ran.code, "the code called exit(4)" in ran.err) == (2, True), ran.err

@@ -211,7 +211,7 @@ def _side(name: str, question: Question, problems: list[str]) -> tuple[FileSigna
         return module_signature(module), weights
     except (UsageError, StageError) as error:
         problems.append(str(error))
-    except Exception as error:  # noqa: BLE001 - a damaged file, or the user's own code: it is a line for the user
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a damaged file, or the user's own code: it is a line for the user
         from harness.check.stages import message_of
 
         problems.append(f"{escape_path(name)}: cannot be loaded: {message_of(error)}")
