@@ -1,13 +1,16 @@
 """A file in float16 or bfloat16 against a reference in float32, or the other way round: noted, and judged as such.
 
 The outputs of the 16-bit side are widened, which changes no value, and compared in float32. The file is then held to
-what the precision allows: a multiple of the error that the reference itself has in it.
+what the precision allows: a multiple of the error that the reference itself has in it. So is a file whose reference
+got its weights from a checkpoint in 16 bits: the file may have those from before that rounding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,9 @@ from numpy.typing import NDArray
 from harness.check.files.matching import MatchedOutputs
 from harness.check.files.signatures import FileSignature, floating_of
 from harness.check.judging.lower_precision import HALF_PRECISION
+from harness.data_files import pick, stored_arrays
 from harness.model.answer import Reference
+from harness.spec.language.case import Case
 from harness.spec.language.tolerances import Calibrated, OneRule, Tolerance
 
 Answer = Mapping[str, NDArray[Any]]
@@ -72,6 +77,18 @@ def _floating_of(reference: Any) -> str | None:
     return None if floating is None else floating.name
 
 
+def stored_precision(case: Case) -> str | None:
+    """The 16-bit dtype in which the file of all weights of ``case`` stores most of them; None if there is none."""
+    elements: dict[str, int] = {}
+    for spec in case.model.weights.values() if case.model.weights_file else ():
+        if spec.source is not None:
+            path = Path(spec.source.path)
+            stored = pick(stored_arrays(path), spec.source.key, path)
+            elements[stored.dtype.name] = elements.get(stored.dtype.name, 0) + prod(stored.shape)
+    most = max(elements, key=lambda each: elements[each], default="")
+    return most if most in HALF_PRECISION else None
+
+
 def mixed_precision(signature: FileSignature, outputs: MatchedOutputs, reference: Any, file: str) -> MixedPrecision:
     """How the file's floating dtypes differ from those of the ``reference``, whose answers are under its own names."""
     answer, reference_floating = reference.references[0].eager, _floating_of(reference)
@@ -106,4 +123,10 @@ def mixed_precision(signature: FileSignature, outputs: MatchedOutputs, reference
         notes.append(
             f"the reference computes in {reference_floating}, and {file} does not; it is judged as {reference_floating}"
         )
+    stored = None if reference_floating in HALF_PRECISION else stored_precision(reference.case)
+    if stored is not None:
+        judged = "" if precision is not None else f"; {file} is judged as {stored}"
+        precision = precision or stored
+        kept = Path(reference.case.model.weights_file).name
+        notes.append(f"the weights in {kept} are {stored}, the module's are {reference_floating}{judged}")
     return MixedPrecision(precision, narrow, frozenset(wide), tuple(notes))
