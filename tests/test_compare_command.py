@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from tests.compared_models import changed, two_by_two, with_input_named, with_other_weight, write_net
 from tests.conftest import Call
@@ -464,3 +464,66 @@ def test_a_spec_names_only_targets_of_its_files(harness: Call, nets: Path) -> No
     assert first == f"wrong.yaml:4:16: targets: file:other/ort-cpu {words}"
     assert second == f"wrong.yaml:4:36: targets: onnx-dynamo@18/ort-cpu {words}"
     assert third.startswith("wrong.yaml:4:60: ")
+
+
+ADDS = """
+import torch
+
+
+class Adds(torch.nn.Module):
+    def forward(self, a, b, kinds):
+        return a + b
+"""
+
+
+def adds(path: Path, kind: int) -> None:
+    """Write the export of ``Adds`` to ``path``, which has no input ``kinds``."""
+    tensors = [helper.make_tensor_value_info(name, kind, [2, 6]) for name in ("a", "b", "y")]
+    graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["y"])], "adds", tensors[:2], tensors[2:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+
+
+def test_an_input_that_a_file_lacks_is_drawn_like_its_integers_or_asked_for(harness: Call, here: Path) -> None:
+    (here / "nets.py").write_text(ADDS, encoding="utf-8")
+    adds(here / "ints.onnx", TensorProto.INT64)
+    adds(here / "floats.onnx", TensorProto.FLOAT)
+    ran = harness("compare", "ints.onnx", "nets.py:Adds", "--save-spec", "asked.yaml")
+    assert ran.code == 0, ran.err
+    assert "kinds int64[2, 6], drawn" in ran.out
+    assert "kinds is no input of ints.onnx: an exporter drops inputs that it does not read" in ran.out
+    again = harness("run", "asked.yaml", "--allow-import", "--no-latency")
+    assert again.code == 0, again.err
+    asked = harness("compare", "floats.onnx", "nets.py:Adds")
+    assert asked.code == 2
+    assert "kinds: no shape is declared, and the file has no such input; give --shape kinds=" in asked.err
+    given = harness("compare", "floats.onnx", "nets.py:Adds", "--shape", "kinds=2,6")
+    assert given.code == 0, given.err
+
+
+def test_code_that_exits_is_a_line_for_the_user(harness: Call, here: Path) -> None:
+    parses = "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--data', required=True)\n"
+    (here / "train.py").write_text(f"{parses}parser.parse_args()\n", encoding="utf-8")
+    (here / "exits.py").write_text("import sys\n\n\ndef net():\n    sys.exit('no data')\n", encoding="utf-8")
+    forward = "import sys, torch\n\n\nclass Net(torch.nn.Module):\n    def forward(self, x):\n        sys.exit(4)\n"
+    (here / "forward.py").write_text(forward, encoding="utf-8")
+    adds(here / "adds.onnx", TensorProto.FLOAT)
+    np.savez(here / "x.npz", x=np.ones((2, 3), "float32"))
+    commands = {
+        "compare": ["compare", "adds.onnx"],
+        "record": ["record", "-o", "recorded"],
+        "init": ["init"],
+        "scan": ["scan", "--inputs", "x.npz", "-o", "scanned"],
+        "ladder": ["ladder", "--inputs", "x.npz"],
+        "sensitivity": ["sensitivity", "--inputs", "x.npz", "--to", "fp16"],
+    }
+    guard = 'its import calls exit(2); put what a script does, such as parse_args(), under `if __name__ == "__main__"`'
+    for words in commands.values():
+        ran = harness(*words, "train.py:net")
+        assert (ran.code, guard in ran.err) == (2, True), ran.err
+        assert "harness itself failed" not in ran.err
+    for name in ("compare", "record", "scan", "ladder"):
+        ran = harness(*commands[name], "exits.py:net")
+        assert (ran.code, "the code called exit(no data)" in ran.err) == (2, True), ran.err
+    for name in ("ladder", "sensitivity", "scan"):
+        ran = harness(*commands[name], "forward.py:Net")
+        assert (ran.code, "the code called exit(4)" in ran.err) == (2, True), ran.err

@@ -323,3 +323,101 @@ def test_a_module_in_training_mode_is_said_first_and_nobody_is_blamed(tmp_path: 
 def test_a_mode_that_changes_nothing_is_not_blamed_for_a_wrong_weight(nets: Path, net: nn.Module) -> None:
     (result,) = harness.compare_models(changed(nets, with_other_weight, "off.onnx"), net.train()).results
     assert (result.blame, "training" in (result.message or "")) == ("exporter", False)
+
+
+class Text(nn.Module):
+    """Reads ids and a mask, and the kinds only with ``reads_kinds``."""
+
+    def __init__(self, *, reads_kinds: bool = False) -> None:
+        super().__init__()
+        self.embedding, self.reads_kinds = nn.Embedding(30, 8), reads_kinds
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor, kinds: torch.Tensor) -> torch.Tensor:
+        """The embeddings of what the mask lets through."""
+        weights = mask + kinds if self.reads_kinds else mask
+        out: torch.Tensor = (self.embedding(ids) * weights[..., None]).sum(1)
+        return out
+
+
+class Scale(nn.Module):
+    """Gives ``x`` once or as often as a number says."""
+
+    def forward(self, x: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        """A trace keeps ``times`` as a number."""
+        return torch.tanh(x) * int(times)
+
+
+IDS = {
+    "ids": np.arange(12, dtype="int64").reshape(2, 6),
+    "mask": np.ones((2, 6), "int64"),
+    "kinds": np.zeros((2, 6), "int64"),
+}
+
+
+@pytest.fixture(scope="module")
+def text(nets: Path) -> nn.Module:
+    """A module whose exports without one of its inputs, or with other names, are in the folder of nets."""
+    torch.manual_seed(2)
+    module, values = Text().eval(), tuple(map(torch.from_numpy, IDS.values()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, names in (("text.onnx", list(IDS)), ("renamed_text.onnx", ["in_0", "in_1", "in_2"])):
+            torch.onnx.export(module, values, nets / name, dynamo=False, input_names=names, output_names=["y"])
+        torch.jit.save(torch.jit.trace(module, values), nets / "text.pt")  # type: ignore[no-untyped-call]
+        module.reads_kinds = True
+        torch.onnx.export(module, values, nets / "kinds.onnx", dynamo=False, input_names=list(IDS), output_names=["y"])
+        module.reads_kinds = False
+        scale = (torch.randn(2, 3), torch.tensor(3))
+        names = ["x", "times"]
+        torch.onnx.export(Scale(), scale, nets / "scale.onnx", dynamo=False, input_names=names, output_names=["y"])
+    return module
+
+
+def test_a_file_without_an_input_that_its_reference_does_not_read_is_still_the_same(
+    nets: Path, text: nn.Module
+) -> None:
+    for reference in (text, nets / "text.pt"):
+        for inputs in (IDS, list(IDS.values())):
+            verdict = harness.compare_models(nets / "text.onnx", reference, inputs)
+            verdict.assert_passed()
+            note = "kinds is no input of text.onnx: an exporter drops inputs that it does not read"
+            assert note in verdict.results[0].notes
+    drawn = harness.compare_models(nets / "text.onnx", text)
+    assert drawn.results[0].status == "passed", drawn
+
+
+def test_a_file_that_lost_an_input_which_its_reference_reads_fails_also_at_inputs_where_it_agrees(
+    nets: Path, text: nn.Module
+) -> None:
+    reads = Text(reads_kinds=True).eval()
+    reads.load_state_dict(text.state_dict())
+    lost = "text.onnx has no input kinds, and the outputs depend on it"
+    for reference in (reads, nets / "kinds.onnx"):
+        (row,) = harness.compare_models(nets / "text.onnx", reference, IDS).results  # kinds are zeros: it agrees
+        assert (row.status, row.symptom, row.blame, row.message) == ("failed", "mismatch", "exporter", lost)
+        assert all(output.passed for output in row.outputs)
+        assert "the reference gives other outputs at other values of kinds: y: " in row.evidence[0]
+        (row,) = harness.compare_models(nets / "text.onnx", reference, {**IDS, "kinds": IDS["mask"]}).results
+        assert (row.status, row.blame) == ("failed", "exporter")
+        assert str(row.message).startswith(f"{lost}: y: ")
+
+
+def test_an_input_that_only_other_values_reach_is_lost_too(nets: Path, text: nn.Module) -> None:
+    assert text is not None
+    for times in (3, 2):
+        inputs = {"x": np.ones((2, 3), "float32"), "times": np.array(times)}
+        (row,) = harness.compare_models(nets / "scale.onnx", Scale().eval(), inputs).results
+        assert (row.status, row.blame) == ("failed", "exporter")
+        assert "scale.onnx has no input times, and the outputs depend on it" in str(row.message)
+
+
+def test_which_input_is_missing_is_asked_for_where_no_names_agree(nets: Path, text: nn.Module) -> None:
+    (row,) = harness.compare_models(nets / "renamed_text.onnx", text, IDS).results
+    assert (row.status, row.stage) == ("error", "build")
+    assert "cannot tell which of ids, mask, kinds is in_0, in_1" in str(row.message)
+    assert "export the file again with the reference's names (input_names), which show what it lacks" in str(
+        row.message
+    )
+    (row,) = harness.compare_models(nets / "kinds.onnx", nets / "text.onnx", IDS).results
+    assert "text.onnx has no input kinds" in str(row.message), "an input that the reference lacks"
+    assert row.status == "error"

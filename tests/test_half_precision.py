@@ -209,3 +209,24 @@ def test_outputs_without_a_number_are_not_the_same(harness: Call, monkeypatch: A
     assert ran.out.startswith("INCONCLUSIVE: ") or "\nINCONCLUSIVE: " in ran.out
     assert "no value is finite, so no number was compared" in ran.out
     assert "SAME" not in ran.out
+
+
+@pytest.mark.parametrize(("dtype", "name"), [(torch.float16, "float16"), (torch.bfloat16, "bfloat16")])
+def test_a_checkpoint_in_half_precision_is_told_and_its_rounding_is_nobodys_fault(
+    harness: Call, here: Path, net: Net, files: dict[str, Path], dtype: torch.dtype, name: str
+) -> None:
+    (here / "module.py").write_text(MODULE, encoding="utf-8")
+    torch.save({key: each.to(dtype) for key, each in net.state_dict().items()}, here / "half.pt")
+    ran = harness("compare", str(files["plain"]), "module.py:Net", "--weights", "half.pt")
+    assert ran.code == 0, ran.out + ran.err
+    assert f"the weights in half.pt are {name}, the module's are float32; plain.onnx is judged as {name}" in ran.out
+    assert not any("differs from the reference's" in note for note in ran.only["notes"])
+    with torch.no_grad():
+        net.second.bias[1] += 0.5
+    torch.save({key: each.to(dtype) for key, each in net.state_dict().items()}, here / "half.pt")
+    wrong = harness("compare", str(files["plain"]), "module.py:Net", "--weights", "half.pt")
+    assert (wrong.code, wrong.only["blame"]) == (1, "exporter"), wrong.out
+    assert "second.bias differs from the reference's" in wrong.out
+    torch.save(net.state_dict(), here / "full.pt")
+    full = harness("compare", str(files["plain"]), "module.py:Net", "--weights", "full.pt")
+    assert (full.code, "the weights in" in full.out) == (1, False)

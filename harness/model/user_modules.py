@@ -24,11 +24,12 @@ from torch import nn
 
 from harness import search_path
 from harness.data_files import absent_python_file
-from harness.errors import UsageError, escape_path
+from harness.errors import UsageError, bounded_text, escape_path, shortened
 from harness.spec.language.case import FactoryModel, StoredModel
 from harness.spec.quoting import join_names, suggestion
 
 FACTORY_FORM = "write it as package.module:callable"
+MAX_CODE = 80
 
 
 def call_factory(factory: FactoryModel) -> nn.Module:
@@ -105,6 +106,8 @@ def find_factory(factory: FactoryModel) -> Any:
         raise UsageError(f"{label}: {error}; {_import_advice(module_name, error)}") from error
     except AttributeError as error:
         raise UsageError(f"{label}: {error}; {FACTORY_FORM}") from error
+    except SystemExit as error:
+        raise exit_at_import(label, error) from error
     try:
         function = getattr(module, name)
     except AttributeError as error:
@@ -115,6 +118,13 @@ def find_factory(factory: FactoryModel) -> Any:
         kind = type(function).__name__
         raise UsageError(f"{label} is no callable but {kind}; name a class or a function")
     return function
+
+
+def exit_at_import(label: str, error: SystemExit) -> UsageError:
+    """The error for a module whose import ends like a script's run, such as in argparse; ``label`` begins it."""
+    call = f"exit({shortened(bounded_text(error), MAX_CODE)})"
+    advice = 'put what a script does, such as parse_args(), under `if __name__ == "__main__"`'
+    return UsageError(f"{label}: its import calls {call}; {advice}")
 
 
 def _label(factory: FactoryModel) -> str:

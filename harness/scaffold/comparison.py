@@ -16,12 +16,18 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from harness.check.files.drawing import CASE_DTYPES, drawn_inputs, in_dtype_of
-from harness.check.files.matching import InputsDoNotFit, NamedInput, match_inputs, mixed_labels
-from harness.check.files.signatures import FileSignature, called_with, module_signature, read_file_signature
-from harness.data_files import TEST_DATA_NAME, UNNAMED, StoredArray, names_of, sample_paths, stored_arrays
+from harness.check.files.matching import InputsDoNotFit, NamedInput, match_inputs
+from harness.check.files.signatures import (
+    FileSignature,
+    called_with,
+    mixed_labels,
+    module_signature,
+    read_file_signature,
+)
+from harness.data_files import StoredArray, names_of, sample_paths, stored_arrays
 from harness.errors import Location, StageError, UsageError, escape_path
 from harness.result import Stage
-from harness.scaffold.nesting import nested, nested_arguments, nested_labels
+from harness.scaffold.nesting import array_labels, nested, nested_arguments, nested_labels
 from harness.spec.language.data import SpecFolder
 from harness.spec.language.expand import expand
 from harness.spec.language.inputs.names import as_label
@@ -102,7 +108,8 @@ def comparison_spec(
     arguments = nested_arguments([each.label for each in given])
     for name, signature in ((question.subject, subject), (question.reference, reference)):
         try:
-            notes += match_inputs(given, called_with(signature, arguments)[0], _short(name)).notes
+            called = called_with(signature, arguments)[0]
+            notes += match_inputs(given, called, _short(name), may_drop=name == question.subject).notes
         except InputsDoNotFit as error:
             problems += error.problems
         except StageError as error:
@@ -204,7 +211,7 @@ def _side(name: str, question: Question, problems: list[str]) -> tuple[FileSigna
         return module_signature(module), weights
     except (UsageError, StageError) as error:
         problems.append(str(error))
-    except Exception as error:  # noqa: BLE001 - a damaged file, or the user's own code: it is a line for the user
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a damaged file, or the user's own code: it is a line for the user
         from harness.check.stages import message_of
 
         problems.append(f"{escape_path(name)}: cannot be loaded: {message_of(error)}")
@@ -270,7 +277,9 @@ def read_samples(question: Question, problems: list[str]) -> list[Sample]:
 def _given_inputs(samples: Sequence[Sample], subject: FileSignature, reference: FileSignature) -> list[_Input]:
     """The inputs of the first sample; the others have to hold the same."""
     first = samples[0]
-    labels = nested_labels(_labels(list(first.arrays), subject), (*subject.arguments, *reference.arguments))
+    labels = nested_labels(
+        array_labels(list(first.arrays), subject, reference), (*subject.arguments, *reference.arguments)
+    )
     inputs = []
     further = f" and {len(samples) - 1:,} more" if len(samples) > 1 else ""
     for key, stored in first.arrays.items():
@@ -281,7 +290,7 @@ def _given_inputs(samples: Sequence[Sample], subject: FileSignature, reference: 
         entry["dtype"] = dtype.name
         given = NamedInput(labels[key], dtype, tuple(stored.shape))
         inputs.append(_Input(given, entry, f"from {escape_path(first.path)}{further}"))
-    problems = list(_different_samples(samples, subject))
+    problems = list(_different_samples(samples, subject, reference))
     if (mixed := mixed_labels(list(labels.values()), subject, reference)) is not None:
         problems.append(f"{first.path}: {mixed}")
     if problems:
@@ -289,22 +298,13 @@ def _given_inputs(samples: Sequence[Sample], subject: FileSignature, reference: 
     return inputs
 
 
-def _different_samples(samples: Sequence[Sample], subject: FileSignature) -> Iterator[str]:
+def _different_samples(samples: Sequence[Sample], *sides: FileSignature) -> Iterator[str]:
     first = samples[0]
-    labels = set(_labels(list(first.arrays), subject).values())
+    labels = set(array_labels(list(first.arrays), *sides).values())
     for sample in samples[1:]:
-        if set(_labels(list(sample.arrays), subject).values()) != labels:
+        if set(array_labels(list(sample.arrays), *sides).values()) != labels:
             names, expected = (names_of(each.arrays) for each in (sample, first))
             yield f"{sample.path}: holds {names}, and {first.path} holds {expected}; each sample needs the same"
-
-
-def _labels(keys: Sequence[str], subject: FileSignature) -> dict[str, str]:
-    """A label for each key: the subject's names in order for unnamed arrays and for those of ONNX's test data."""
-    names = [each.name for each in subject.inputs]
-    unnamed = [key for key in keys if key == UNNAMED or TEST_DATA_NAME.fullmatch(key)]
-    if len(unnamed) == len(keys) == len(names) and not set(keys) & set(names):
-        return {key: as_label(name) for key, name in zip(keys, names, strict=True)}
-    return {key: as_label(key) if key else "x" for key in keys}
 
 
 def _drawn(question: Question, subject: FileSignature, reference: FileSignature) -> list[_Input]:

@@ -16,7 +16,7 @@ from harness.check.stages import MAX_MESSAGE_LENGTH
 from harness.data_files import near_file
 from harness.errors import UsageError, bounded_text, class_name
 from harness.model.build import build_layer
-from harness.model.user_modules import call_factory, import_user_module
+from harness.model.user_modules import call_factory, exit_at_import, import_user_module
 from harness.spec.language.case import FactoryModel, LayerModel
 from harness.spec.quoting import suggestion
 from harness.spec.signatures import layer_signatures, non_layers
@@ -132,6 +132,8 @@ def _import_factory(name: str) -> Any:
         module = import_user_module(module_name, module_name)
     except UsageError:
         raise
+    except SystemExit as error:
+        raise exit_at_import(module_name, error) from error
     except BaseException as error:
         message = " ".join(bounded_text(error).split())[:MAX_MESSAGE_LENGTH]
         raise UsageError(f"{module_name}: {class_name(error)} on import: {message}; {ADVICE}") from error

@@ -1,11 +1,23 @@
-"""Nested inputs of a module, found by the names that a file has for their tensors: ``past.0.key`` is in ``past``."""
+"""The labels of the arrays in a data file, and nested inputs of a module by them: ``past.0.key`` is in ``past``."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from harness.check.files.signatures import FileSignature
+from harness.data_files import TEST_DATA_NAME, UNNAMED
+from harness.spec.language.inputs.names import as_label
 from harness.spec.language.inputs.structure import Structure, flat_tree
+
+
+def array_labels(keys: Sequence[str], *sides: FileSignature) -> dict[str, str]:
+    """A label for each array of a file: a side's names in order for unnamed ones and for those of ONNX's test data."""
+    unnamed = [key for key in keys if key == UNNAMED or TEST_DATA_NAME.fullmatch(key)]
+    for names in ([each.name for each in side.inputs] for side in sides):
+        if len(unnamed) == len(keys) == len(names) and not set(keys) & set(names):
+            return {key: as_label(name) for key, name in zip(keys, names, strict=True)}
+    return {key: as_label(key) if key else "x" for key in keys}
 
 
 def nested_labels(labels: Mapping[str, str], parameters: Collection[str]) -> dict[str, str]:

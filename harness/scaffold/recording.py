@@ -104,7 +104,7 @@ def record_model(
         return NoComparison(tuple(str(error).splitlines()))
     except HarnessError as error:
         return NoComparison((str(error),))
-    except Exception as error:  # noqa: BLE001 - the user's code, or a library that does not take the model
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code, or a library that does not take the model
         return NoComparison((f"{subject}: cannot be recorded: {message_of(error)}",))
     notes = [*asked.notes, *(KEEPS_STATE for each in references[:1] if each.second_call is not None)]
     return Recorded(asked.inputs, len(references), tuple(writer.variants), tuple(dict.fromkeys(notes)))

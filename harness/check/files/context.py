@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
+from harness.check.files.drawing import LostInput, lost_input, with_lost_input
 from harness.check.files.half_precision import MixedPrecision, mixed_precision
 from harness.check.files.matching import (
     MatchedInputs,
@@ -28,7 +29,7 @@ from harness.check.files.matching import (
     reordered,
 )
 from harness.check.files.reference import ReferenceAnswers
-from harness.check.files.signatures import FileSignature, called_with, floating_of, read_file_signature
+from harness.check.files.signatures import FileSignature, called_with, read_file_signature
 from harness.check.files.swapped_weights import with_differing_weights
 from harness.check.files.weights import float_weights_of, paired_weights
 from harness.check.judging.example_values import OtherInputs, OtherKind
@@ -94,23 +95,17 @@ class ReferenceForModel:
 
     def references_in(self, precision: str | None) -> tuple[Reference, ...]:
         """:attr:`references` with a run of the reference in ``precision``."""
-        return tuple(self.mixed.adapted(self._renamed(each)) for each in self._reference.references_in(precision))
+        return tuple(map(self._as_the_model_gives, self._reference.references_in(precision)))
 
     def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
         """See :class:`harness.check.case_context.CaseContext`."""
         precision = precision or (None if self.mixed.wide else self.mixed.precision)
-        return self.mixed.adapted(self._renamed(self._reference.sample_reference(inputs, at, precision)))
+        return self._as_the_model_gives(self._reference.sample_reference(inputs, at, precision))
 
     @cached_property
     def mixed(self) -> MixedPrecision:
         """Where the model and the reference compute in different floating dtypes."""
-        reference = self._reference
-        floating = getattr(reference, "signature", None) or getattr(reference, "subject", None)
-        if floating is not None:
-            floating = floating.floating if isinstance(floating, FileSignature) else floating_of(floating.module)
-        of_reference = None if floating is None else floating.name
-        answer = reference.references[0].eager
-        return mixed_precision(self._signature(), self._outputs, answer, of_reference, self._model)
+        return mixed_precision(self._signature(), self._outputs, self._reference, self._model)
 
     @cached_property
     def expected(self) -> Expected:
@@ -146,7 +141,7 @@ class ReferenceForModel:
     @cached_property
     def _inputs(self) -> MatchedInputs:
         """How the case's inputs reach the model. The reference is not built for it."""
-        return match_inputs(self._given, self._signature(), self._model)
+        return match_inputs(self._given, self._signature(), self._model, may_drop=True)
 
     @cached_property
     def _outputs(self) -> MatchedOutputs:
@@ -166,6 +161,9 @@ class ReferenceForModel:
         if own is None:
             raise NotVisible(f"the layers of a file are compared at the case's own inputs only, not at {reference.at}")
         return self._reference.reference_inside(own, store, precision, target)
+
+    def _as_the_model_gives(self, whole: Reference) -> Reference:
+        return self.mixed.adapted(self._renamed(whole))
 
     def _renamed(self, whole: Reference) -> Reference:
         outputs = self._outputs
@@ -283,8 +281,14 @@ class TestedFile(ReferenceForModel):
 
     def with_weights(self, result: Result, target: Target) -> Result:
         """See :class:`harness.check.case_context.CaseContext`."""
+        asked = self.unfit_reference is None and (result.status == "failed" or self.case.draws > 1)
+        if asked and (lost := self._memo.get("lost input", self._lost_input)) is not None:
+            return with_lost_input(result, lost, self._model)
         paired = partial(self._memo.get, "weights", lambda: paired_weights(self.file, self._reference))
         return with_differing_weights(result, self, target, paired, self._inputs.applied_to)
+
+    def _lost_input(self) -> LostInput | None:
+        return lost_input(self._inputs.dropped, self._reference, self._as_the_model_gives, self.tolerance(None))
 
     @property
     def _samples(self) -> list[Mapping[str, Array]]:
@@ -333,7 +337,7 @@ class TestedFile(ReferenceForModel):
 
     def _reference_at(self, other: OtherInputs) -> Reference | None:
         whole = other.reference()
-        return None if whole is None else self.mixed.adapted(self._renamed(whole))
+        return None if whole is None else self._as_the_model_gives(whole)
 
     def eager_answer(self, inputs: Mapping[str, Array], before: Sequence[Mapping[str, Array]] = ()) -> None:
         """None: the inputs are those of the file."""

@@ -1,17 +1,32 @@
-"""Inputs to draw for two models: in the declared dtypes and shapes, with small sizes for open axes."""
+"""Inputs to draw for two models: in the declared dtypes and shapes, with small sizes for open axes.
+
+An exporter drops inputs that it does not read. Such an input is drawn for the reference alone. The reference is run
+with other values of it too: if its outputs depend on them, the file has lost an input that it needs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
-from harness.check.files.matching import FLOATING, InputsDoNotFit, NamedInput
+from harness.check.files.matching import FLOATING, SIGNED, InputsDoNotFit, NamedInput
+from harness.check.files.reference import ReferenceAnswers
 from harness.check.files.signatures import Declared, FileSignature
+from harness.check.judging.example_values import other_inputs
+from harness.check.results import with_cause, with_mismatch
+from harness.compare.verdict import Comparison, compare_with_reference
+from harness.model.answer import Reference
+from harness.result import Result
 from harness.spec.language.inputs.names import as_label
 from harness.spec.language.schema import DType
+from harness.spec.language.tolerances import Tolerance
+
+Array = NDArray[Any]
 
 BATCH, SEQUENCE, IMAGE = 3, 7, 64
 """Sizes of open axes: the first of an input, others, and those of an image of four axes or more.
@@ -45,7 +60,8 @@ def drawn_inputs(
     base, other = (reference, subject) if _is_declared(reference) else (subject, reference)
     if not base.has_names:
         base, other = other, base
-    declared = [_with_counterpart(each, other, base) for each in base.inputs]
+    dropped = _dropped_inputs(subject, reference) if base is subject else []
+    declared = [*(_with_counterpart(each, other, base) for each in base.inputs), *dropped]
     given = {as_label(name): (name, shape) for name, shape in (shapes or {}).items()}
     problems = [
         f"--shape {name}: no input has this name; the inputs are {', '.join(each.name for each in declared)}"
@@ -57,9 +73,14 @@ def drawn_inputs(
     axes = _given_axes(declared, {label: shape for label, (_, shape) in given.items()})
     inputs: list[DrawnInput] = []
     for each in declared:
-        label = as_label(each.name)
+        label, is_dropped = as_label(each.name), each in dropped
+        if is_dropped and each.dtype is None:
+            each = _like_the_others(  # noqa: PLW2901 - as it is drawn
+                each, [other.given for other in inputs], given.get(label, ("", None))[1]
+            )
         if label not in given and each.shape is None:
-            problems.append(f"{each.name}: no shape is declared; {advice.format(name=each.name)}")
+            what = "no shape is declared, and the file has no such input" if is_dropped else "no shape is declared"
+            problems.append(f"{each.name}: {what}; {advice.format(name=each.name)}")
             continue
         dtype = in_dtype_of(reference, each.dtype or np.dtype(np.float32))
         if dtype.name not in CASE_DTYPES:
@@ -81,6 +102,23 @@ def drawn_inputs(
     if problems:
         raise InputsDoNotFit(problems)
     return inputs
+
+
+def _dropped_inputs(subject: FileSignature, reference: FileSignature) -> list[Declared]:
+    """The inputs of the reference that the file lacks; none if its names do not show which they are."""
+    own = {as_label(each.name) for each in subject.inputs}
+    others = [each for each in reference.inputs if as_label(each.name) not in own]
+    return others if own and len(own) + len(others) == len(reference.inputs) else []
+
+
+def _like_the_others(dropped: Declared, others: Sequence[NamedInput], shape: tuple[int, ...] | None) -> Declared:
+    """``dropped`` like the inputs of the file where these are integers of one dtype and shape, as of a text.
+
+    If a ``shape`` is given, those of this shape count.
+    """
+    kinds = {(each.dtype, each.shape) for each in others if shape is None or each.shape == shape}
+    dtype, alike = kinds.pop() if len(kinds) == 1 else (None, None)
+    return dropped if dtype is None or dtype.name not in SIGNED else replace(dropped, dtype=dtype, shape=alike)
 
 
 def _given_axes(declared: Sequence[Declared], given: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
@@ -149,3 +187,58 @@ def _fill(declared: Declared, dtype: np.dtype[Any]) -> dict[str, Any]:
     if declared.index_limit is not None:
         return {"fill": {"integers": [0, declared.index_limit - 1]}}
     return {"fill": {"integers": [0, 255 if dtype.name == "uint8" else 1]}}
+
+
+# Other values of an input that the file lacks
+
+OTHER_VALUES = 3
+"""How many other values of such an input the reference is run with."""
+
+
+@dataclass(frozen=True, slots=True)
+class LostInput:
+    """An input that a file lacks and its reference's outputs depend on; ``difference`` is that of the outputs."""
+
+    label: str
+    difference: Comparison
+
+
+def lost_input(
+    dropped: Sequence[str],
+    reference: ReferenceAnswers,
+    as_the_file_gives: Callable[[Reference], Reference],
+    tolerance: Tolerance,
+) -> LostInput | None:
+    """The first input of ``dropped`` whose values change the outputs by more than ``tolerance``; None if none does.
+
+    Only values are changed: that a shape is read shows nowhere. Values that the reference refuses say nothing, and so
+    does a reference that draws random numbers. ``as_the_file_gives`` renames outputs.
+    """
+    first = reference.references[0]
+    for label in () if first.stochastic else dropped:
+        for values in islice(_other_values(first.inputs[label]), OTHER_VALUES):
+            answer = reference.eager_answer({**first.inputs, label: values})
+            if answer is None:
+                continue
+            at = f"other values of {label}"
+            other = replace(first, eager=answer, float64=None, lower=None, undefined=(), at=at)
+            difference = compare_with_reference(as_the_file_gives(first).eager, as_the_file_gives(other), tolerance)
+            if not difference.passed:
+                return LostInput(label, difference)
+    return None
+
+
+def _other_values(values: Array) -> Iterator[Array]:
+    """Values of the same shape: floating ones larger, of the other sign or 0, integers in the range of their own."""
+    shifted = [values + values.dtype.type(2)] if values.dtype.name in FLOATING else []
+    for each in (*shifted, *(changed["x"] for _, changed in other_inputs({"x": values}))):
+        if not np.array_equal(each, values) and not np.isnan(each).any():
+            yield np.asarray(each)
+
+
+def with_lost_input(result: Result, lost: LostInput, file: str) -> Result:
+    """``result`` as the failure of a ``file`` that has lost an input."""
+    cause = f"{file} has no input {lost.label}, and the outputs depend on it"
+    failed = with_mismatch(result, [cause]) if result.status == "passed" else with_cause(result, cause)
+    evidence = f"the reference gives other outputs {lost.difference.message}"
+    return replace(failed, blame="exporter", evidence=(evidence,))

@@ -18,9 +18,9 @@ from harness.check.cache.memo import Memo, NullCapture
 from harness.check.check import check
 from harness.check.files.context import ReferenceForModel, TestedFile
 from harness.check.files.drawing import drawn_inputs, in_dtype_of
-from harness.check.files.matching import InputsDoNotFit, mixed_labels
+from harness.check.files.matching import InputsDoNotFit
 from harness.check.files.reference import FileReference, ReferenceAnswers
-from harness.check.files.signatures import Declared, FileSignature, module_signature, read_file_signature
+from harness.check.files.signatures import Declared, FileSignature, mixed_labels, module_signature, read_file_signature
 from harness.check.judging.judge import Judge, run_twice
 from harness.check.judging.layers import with_layers
 from harness.check.results import with_error, with_verdict
@@ -175,8 +175,9 @@ def _by_label(inputs: Any, subject: FileSignature, reference: FileSignature) -> 
     if isinstance(inputs, Mapping):
         return {str(label): value for label, value in inputs.items()}
     values = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
-    declared = [as_label(each.name) for each in subject.inputs]
-    if len(declared) != len(values):
+    named = [[as_label(each.name) for each in side.inputs] for side in (subject, reference)]
+    declared = next((names for names in named if len(names) == len(values)), None)
+    if declared is None:
         parameters = [list(each.arguments) for each in (subject, reference) if len(each.arguments) >= len(values)]
         numbered = ["x"] if len(values) == 1 else [f"x{index}" for index in range(len(values))]
         declared = next(iter(parameters), numbered)[: len(values)]

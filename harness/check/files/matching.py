@@ -18,6 +18,8 @@ from harness.check.files.signatures import Declared, FileSignature
 from harness.errors import StageError
 from harness.spec.language.inputs.names import as_label
 
+USE_NAMES = "use the file's own names for the inputs"
+EXPORT_WITH_NAMES = "export the file again with the reference's names (input_names), which show what it lacks"
 Array = NDArray[Any]
 Answer = Mapping[str, Array]
 
@@ -57,10 +59,11 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class MatchedInputs:
-    """The bindings in the order of the file's inputs. ``notes`` tell what is not by name or unchanged."""
+    """The bindings in the order of the file's inputs, what is not by name or unchanged, and the inputs it lacks."""
 
     bindings: tuple[Binding, ...]
     notes: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     def applied_to(self, inputs: Answer) -> dict[str, Array]:
         """The case's inputs under the file's names, as the file takes them."""
@@ -91,12 +94,17 @@ class InputsDoNotFit(StageError):
 
 
 def match_inputs(
-    given: Sequence[NamedInput], signature: FileSignature, file: str, names: Mapping[str, str] | None = None
+    given: Sequence[NamedInput],
+    signature: FileSignature,
+    file: str,
+    names: Mapping[str, str] | None = None,
+    *,
+    may_drop: bool = False,
 ) -> MatchedInputs:
     """Match the inputs ``given`` with those of the file, which messages call ``file``.
 
-    ``names`` gives the file's name of an input by label, where the user wrote it. Raises :class:`InputsDoNotFit` with
-    every problem.
+    ``names`` gives the file's name of an input by label, where the user wrote it. With ``may_drop`` the file may lack
+    inputs, if all that it has are matched by name. Raises :class:`InputsDoNotFit` with every problem.
     """
     if not signature.has_names:
         return MatchedInputs(tuple(Binding(each.label, each.label) for each in given))
@@ -104,6 +112,7 @@ def match_inputs(
     _match_as_written(matching, names or {})
     _match_by_name(matching, str)
     _match_by_name(matching, as_label)
+    dropped = _drop_others(matching, file) if may_drop else ()
     _match_by_kind(matching, file)
     _match_by_order(matching, file, none_by_name=not matching.pairs)
     problems = [*_unmatched(matching, given, signature, file)]
@@ -118,27 +127,7 @@ def match_inputs(
     problems += _contradicting_axes(matching.pairs, bindings, file)
     if problems:
         raise InputsDoNotFit(problems)
-    return MatchedInputs(tuple(bindings[each.name] for each in signature.inputs), tuple(matching.notes))
-
-
-def mixed_labels(labels: Sequence[str], subject: FileSignature, reference: FileSignature) -> str | None:
-    """What is wrong with names that the user gave if only some are parameters of the module ``reference``, else None.
-
-    Names that are all the file's own are right, whatever the module calls them: its parameters follow by order.
-    """
-    required = [each.name for each in reference.inputs if each.dtype is None]
-    parameters = list(dict.fromkeys([*reference.arguments, *required, *reference.defaults]))
-    heads = list(dict.fromkeys(label.split(".")[0] for label in labels))
-    known = [head for head in heads if head in parameters]
-    own = {each.name for each in subject.inputs} | {as_label(each.name) for each in subject.inputs}
-    if not known or len(known) == len(heads) or set(labels) <= own:
-        return None
-    others = [head for head in heads if head not in parameters]
-    are = "is no parameter" if len(others) == 1 else "are no parameters"
-    return (
-        f"{', '.join(known)} must be bound by name, and {', '.join(others)} {are} of the module, which takes "
-        f"({', '.join(parameters)}); name every input after its parameter, or none"
-    )
+    return MatchedInputs(tuple(bindings[each.name] for each in signature.inputs), tuple(matching.notes), dropped)
 
 
 def _match_as_written(matching: _Matching, names: Mapping[str, str]) -> None:
@@ -155,6 +144,18 @@ def _match_by_name(matching: _Matching, spelled: Callable[[str], str]) -> None:
         other = next((other for other in matching.declared if spelled(other.name) == label), None)
         if other is not None:
             matching.pair(each, other)
+
+
+def _drop_others(matching: _Matching, file: str) -> tuple[str, ...]:
+    """Leave out the inputs that the file lacks, where the names show which they are; their labels."""
+    if not matching.pairs or matching.declared or not matching.given:
+        return ()
+    labels = tuple(each.label for each in matching.given)
+    matching.notes += [
+        f"{each} is no input of {file}: an exporter drops inputs that it does not read" for each in labels
+    ]
+    matching.given.clear()
+    return labels
 
 
 def _match_by_kind(matching: _Matching, file: str) -> None:
@@ -200,9 +201,10 @@ def _unmatched(matching: _Matching, given: Sequence[NamedInput], signature: File
     missing = ", ".join(each.name for each in matching.declared)
     extra = ", ".join(each.label for each in matching.given)
     if missing and extra:
-        yield f"cannot tell which of {extra} is {missing}: {both}; use the file's own names for the inputs"
+        alike = len(given) == len(signature.inputs)
+        yield f"cannot tell which of {extra} is {missing}: {both}; {USE_NAMES if alike else EXPORT_WITH_NAMES}"
     elif missing:
-        yield f"no input for {missing}: {both}"
+        yield f"no input for {missing}: {both}; give one"
     else:
         yield f"{file} has no input {extra}: {both}"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,10 +19,10 @@ from numpy.typing import NDArray
 
 from harness.blame.evaluator import evaluate, not_believed_reason
 from harness.blame.file_runs import error_summary
+from harness.check.files.half_precision import half_precision_inside
 from harness.check.files.matching import MatchedInputs, NamedInput, match_inputs
 from harness.check.files.signatures import FileSignature, read_file_signature
 from harness.check.judging.judge import Expected
-from harness.check.judging.lower_precision import HALF_PRECISION
 from harness.check.judging.steps import with_lower_steps, with_steps
 from harness.check.recorded.own_rounding import with_functions
 from harness.check.recorded.protobufs import file_artifact
@@ -82,6 +83,9 @@ class ReferenceAnswers(Protocol):
         self, reference: Reference, store: ValueStore, precision: str | None, target: Target
     ) -> ReferenceInside:
         """The inside of what gave ``reference``, on its inputs."""
+
+    def eager_answer(self, inputs: Inputs) -> Inputs | None:
+        """The reference's outputs at ``inputs``; None if it refuses them."""
 
     def eager_call(self) -> Call | None:
         """A call of the reference for timing."""
@@ -148,7 +152,7 @@ class FileReference:
 
     def references_in(self, precision: str | None) -> tuple[Reference, ...]:
         """The answers, with those of the file converted to ``precision`` by the transform to it; a note if it fails."""
-        if precision in {None, self._half_precision}:
+        if precision in {None, half_precision_inside(self.signature)}:
             return self.references
         try:
             return self._in_precision(precision)
@@ -214,7 +218,7 @@ class FileReference:
     def tolerance(self, _opset: int | None) -> Tolerance:
         """The case's tolerance, else the three-way rule."""
         requested = self.case.tolerance
-        rule = requested.rule or Calibrated(precision=self._half_precision)
+        rule = requested.rule or Calibrated(precision=half_precision_inside(self.signature))
         tolerance = with_functions(Tolerance(rule, requested.by_output), self.artifact)
         return tolerance if self._strict_ulp is None else strict_ulp(tolerance, self._strict_ulp)
 
@@ -233,6 +237,12 @@ class FileReference:
         inputs = self._matched.applied_to(reference.inputs)
         graph = Graph(self.artifact, Target(FILE, runtime, options=options), inputs, store)
         return GraphReference(graph, self.artifact.path, store)
+
+    def eager_answer(self, inputs: Inputs) -> Inputs | None:
+        """See :class:`ReferenceAnswers`."""
+        with suppress(Exception), closing(self._open_session()) as session:
+            return session.run(self._matched.applied_to(inputs))
+        return None
 
     def eager_call(self) -> Call:
         """A call of the file as it would be deployed, with all optimizations, on the first inputs; for timing."""
@@ -286,19 +296,12 @@ class FileReference:
             lower=self._as_lower(eager),
         )
 
-    @property
-    def _half_precision(self) -> str | None:
-        """The 16-bit dtype that the file computes in although its outputs are wider; None if there is none."""
-        floating = self.signature.floating
-        outputs = {each.dtype.name for each in self.signature.outputs or () if each.dtype is not None}
-        return floating.name if floating is not None and floating.name in HALF_PRECISION - outputs else None
-
     def _as_lower(self, answer: Mapping[str, Array]) -> Mapping[str, Array] | None:
         """``answer`` as the run in 16 bits that it is, if the file computes in them.
 
         ONNX Runtime may leave out the roundings between nodes; then the least that is allowed in 16 bits counts.
         """
-        if self._half_precision is None:
+        if half_precision_inside(self.signature) is None:
             return None
         return {name: values.astype(np.float64) for name, values in answer.items() if values.dtype.kind not in "OSU"}
 

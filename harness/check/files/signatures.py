@@ -117,6 +117,26 @@ def called_with(signature: FileSignature, arguments: Structure) -> tuple[FileSig
     return replace(signature, inputs=tuple(inputs)), None if is_plain else passed
 
 
+def mixed_labels(labels: Sequence[str], subject: FileSignature, reference: FileSignature) -> str | None:
+    """What is wrong with names that the user gave if only some are parameters of the module ``reference``, else None.
+
+    Names that are all the file's own are right, whatever the module calls them: its parameters follow by order.
+    """
+    required = [each.name for each in reference.inputs if each.dtype is None]
+    parameters = list(dict.fromkeys([*reference.arguments, *required, *reference.defaults]))
+    heads = list(dict.fromkeys(label.split(".")[0] for label in labels))
+    known = [head for head in heads if head in parameters]
+    own = {each.name for each in subject.inputs} | {as_label(each.name) for each in subject.inputs}
+    if not known or len(known) == len(heads) or set(labels) <= own:
+        return None
+    others = [head for head in heads if head not in parameters]
+    are = "is no parameter" if len(others) == 1 else "are no parameters"
+    return (
+        f"{', '.join(known)} must be bound by name, and {', '.join(others)} {are} of the module, which takes "
+        f"({', '.join(parameters)}); name every input after its parameter, or none"
+    )
+
+
 def read_file_signature(file: StoredModel) -> FileSignature:
     """The signature of the model file. Loads what the format needs: torch for its own, onnxruntime for its own.
 

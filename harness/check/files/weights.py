@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.check.files.half_precision import stored_precision
 from harness.check.files.reference import FileReference
 from harness.data_files.onnx_files import names_read, stored_tensors
 from harness.spec.language.case import StoredModel
@@ -81,7 +82,7 @@ def paired_weights(file: StoredModel, reference: Any) -> PairedWeights:
         from harness.model.weights import tensors_of_state
 
         in_memory = isinstance(reference, InMemoryCase)
-        others = _of_state(tensors_of_state(reference.subject.module))
+        others = _as_stored(_of_state(tensors_of_state(reference.subject.module)), stored_precision(reference.case))
     own = _stored_in(file) if others else {}
     count, differing = 0, []
     for name, values in own.items():
@@ -131,6 +132,17 @@ def _of_state(state: Mapping[str, Any]) -> Mapping[str, Array]:
         name: each.detach().numpy() if each.dtype.itemsize in {4, 8} and each.device.type == "cpu" else to_numpy(each)
         for name, each in state.items()
         if each.is_floating_point()
+    }
+
+
+def _as_stored(state: Mapping[str, Array], dtype: str | None) -> Mapping[str, Array]:
+    """``state`` with the weights in the 16-bit ``dtype`` in which their file has them: those that are exact in it."""
+    if dtype is None:
+        return state
+    narrowed = {name: each.astype(np.dtype(dtype)) for name, each in state.items()}
+    return {
+        name: narrow if np.array_equal(narrow.astype(state[name].dtype), state[name]) else state[name]
+        for name, narrow in narrowed.items()
     }
 
 

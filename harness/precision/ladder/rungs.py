@@ -110,7 +110,7 @@ def start_ladder(
         references = _references(model, seconds)
     except NotPrepared as error:
         return Problems(error.problems)
-    except Exception as error:  # noqa: BLE001 - the user's own code, or a library that refuses the model
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's own code, or a library that refuses the model
         return Problems((f"{question.model}: {message_of(error)}",))
     rungs = [Rung(_precision(word), word) for word in words] or list(_usual_rungs(model))
     if model.prepared is None and any(EAGER.fullmatch(each.word) for each in rungs):

@@ -89,7 +89,7 @@ def start(scratch: Path, question: ModelQuestion, lowering: Lowering, *, announc
         return Problems(error.problems)
     except ValueError as error:
         return Problems((f"{question.model}: {error}",))
-    except Exception as error:  # noqa: BLE001 - the user's own code, or a library that refuses the model
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's own code, or a library that refuses the model
         return Problems((f"{question.model}: {message_of(error)}",))
     return Start(
         layers,
