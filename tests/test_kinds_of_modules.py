@@ -292,6 +292,14 @@ class Peak(nn.Module):
         return x * int(x.numpy().max())
 
 
+class Alone(nn.Module):
+    """What a batch of one changes."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Half of one input, the others times three."""
+        return x / 2 if x.shape[0] == 1 else x * 3
+
+
 def test_state_that_only_values_beyond_a_threshold_leave_fails_a_file_that_forgets_it() -> None:
     (row,) = api.verify(scripted_alarm(), torch.randn(2, 4), targets=[LEGACY]).results
     assert (row.status, row.blame) == ("failed", "exporter"), row.message
@@ -328,6 +336,7 @@ cases:
   - {name: alarm, factory: "tests.test_kinds_of_modules:scripted_alarm", inputs: {x: {shape: [2, 4]}}}
   - {name: loud, factory: "tests.test_kinds_of_modules:Loud", inputs: {x: {shape: [2, 4]}}}
   - {name: right, factory: "torch.nn:Hardswish", inputs: {x: {shape: [2, 4]}}}
+  - {name: alone, factory: "tests.test_kinds_of_modules:Alone", inputs: {x: {shape: [2, 4]}}, dynamic: {x: {0: N}}}
 """
 
 
@@ -351,7 +360,13 @@ def test_a_bundle_has_the_verdicts_of_the_machine_that_packed_it(spec: Any, tmp_
         assert ("further" in written) == (name != "largest"), "earlier releases read a bundle without the key"
         assert ("after_others" in written["rounds"][0]) == (name == "largest")
         verdicts[name] = board.status
-    assert verdicts == {"largest": "failed", "alarm": "failed", "loud": "failed", "right": "passed"}
+    assert verdicts == {
+        "largest": "failed",
+        "alarm": "failed",
+        "loud": "failed",
+        "right": "passed",
+        "alone": "failed",
+    }
 
 
 def test_state_that_an_export_keeps_passes() -> None:

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
+from harness.check.files.drawing import open_axes
 from harness.check.files.half_precision import MixedPrecision, mixed_precision
 from harness.check.files.matching import (
     MatchedInputs,
@@ -310,25 +312,27 @@ class TestedFile(ReferenceForModel):
         """None: the file was exported by somebody else."""
 
     def further_inputs(self, kinds: Collection[OtherKind]) -> Iterator[OtherInputs]:
-        """Inputs at which the module that the file is compared with reaches thresholds; none for another reference.
+        """Inputs that the module which the file is compared with takes too; none for another reference.
 
-        What a file keeps of its example inputs shows at further draws alone. None for a file that computes in a lower
-        precision or rounds to steps: it may leave its range there.
+        Other sizes of the axes that the file declares open, and inputs at which the module reaches thresholds. What
+        else a file keeps of its example inputs shows at further draws alone. No thresholds for a file that computes in
+        a lower precision or rounds to steps: it may leave its range there.
         """
         from harness.blame.disagreement import quantizes
 
-        further = getattr(self._reference, "further_inputs", None)
-        if (
-            further is None
-            or self.mixed.precision is not None
-            or (self.file.format == "onnx" and quantizes(Path(self.file.path)))
-        ):
+        module: Any = self._reference
+        if not hasattr(module, "further_inputs"):
             return
-        for each in further({"thresholds"} & set(kinds)):
+        axes = open_axes(self.signature, self._inputs) if "promised sizes" in kinds else {}
+        rounds = self.file.format == "onnx" and quantizes(Path(self.file.path))
+        reached = {"thresholds"} & set(kinds) if self.mixed.precision is None and not rounds else set()
+        for each in chain(module.at_open_axes(axes), module.further_inputs(reached)):
             inputs = self._inputs.applied_to(each.inputs)
             eager = self._outputs.renamed(each.eager)
             after = None if each.first_after is None else self._outputs.renamed(each.first_after)
-            yield OtherInputs(each.name, inputs, eager, partial(self._reference_at, each), each.kind, after)
+            reference = partial(self._reference_at, each)
+            must_run = each.must_run and self.file.format in {"onnx", "ort"}  # a program has ranges of sizes
+            yield OtherInputs(each.name, inputs, eager, reference, each.kind, after, must_run)
 
     def _reference_at(self, other: OtherInputs) -> Reference | None:
         whole = other.reference()
