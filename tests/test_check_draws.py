@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 import harness as api
 from harness.errors import Location
+from harness.spec.discovery import load_specs
 from harness.spec.language.case import Case, FactoryModel, Fill, TensorSpec, WeightedModel
 from harness.spec.language.inputs.draws import features, input_sets
 from harness.spec.language.inputs.fills import array
@@ -213,8 +215,6 @@ def test_a_size_that_the_model_refuses_is_noted_and_does_not_fail(harness: Call,
 
 
 def test_no_two_sets_of_inputs_share_values(spec: Spec) -> None:
-    from harness.spec.discovery import load_specs
-
     path = spec(
         "any.yaml",
         "harness: 1\nlayer: Linear\ncases: [{name: case, args: {in_features: 3, out_features: 2}, draws: 3, "
@@ -228,8 +228,6 @@ def test_no_two_sets_of_inputs_share_values(spec: Spec) -> None:
 
 
 def test_literal_inputs_are_not_drawn_again(spec: Spec) -> None:
-    from harness.spec.discovery import load_specs
-
     path = spec("relu.yaml", "harness: 1\nlayer: ReLU\ncases: [{name: case, inputs: {x: {values: [1, -1]}}}]\n")
     (case,) = load_specs([str(path)], allow_import=False).cases
     assert len(input_sets(case)) == 1
@@ -262,8 +260,6 @@ def test_a_keyword_only_parameter_is_bound_by_name(harness: Call, spec: Spec) ->
 
 
 def test_literal_values_with_a_dynamic_axis_have_no_other_size(spec: Spec) -> None:
-    from harness.spec.discovery import load_specs
-
     path = spec(
         "relu.yaml",
         "harness: 1\nlayer: ReLU\ncases: [{name: case, inputs: {x: {values: [1, -1]}}, dynamic: {x: {0: N}}}]\n",
@@ -518,3 +514,94 @@ def test_a_run_says_first_that_a_module_that_passed_is_in_training_mode(harness:
     assert one["message"].startswith(f"{words}: ValueError: Expected more than 1 value")
     from_python = api.run(path, targets="trace/torch-cpu", keywords="net/batch-4", allow_import=True, latency=False)
     assert str(from_python).startswith(f"{words}: net/batch-4")
+
+
+class AloneOtherwise(torch.nn.Module):
+    """What does something else with a batch of one, or a sequence of one."""
+
+    def __init__(self, axis: int = 0) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Half of ``x`` where it is alone."""
+        return x / 2 if x.shape[self.axis] == 1 else x * 3
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_an_export_is_tried_with_one_element_along_each_open_axis(axis: int) -> None:
+    x, targets = torch.randn(2, 3), "trace/torch-cpu,onnx-torchscript@17/ort-cpu,onnx-dynamo@18/ort-cpu"
+    dynamic = {"x": {0: "N", 1: "T"}}
+    result = api.verify(AloneOtherwise(axis).eval(), {"x": x}, targets=targets, dynamic=dynamic)
+    assert [row.status for row in result.results] == ["failed"] * 3, result.message
+    assert all(row.outputs[-1].at == f"x={[[1, 3], [2, 1]][axis]}" for row in result.results)
+    assert [row.blame for row in result.results] == ["exporter"] * 3
+    assert api.verify(AloneOtherwise(axis).eval(), {"x": x}, targets=targets).passed  # no axis is open
+
+
+def test_modules_that_squeeze_or_refuse_a_batch_of_one_pass() -> None:
+    class Squeezes(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean(1, keepdim=True).squeeze(-1) - 1
+
+    class Refuses(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * 2 if x.shape[0] > 1 else x.reshape(0, 7)
+
+    targets = "trace/torch-cpu,onnx-torchscript@17/ort-cpu"
+    for module in (Squeezes(), Refuses()):
+        result = api.verify(module.eval(), {"x": torch.randn(2, 3)}, targets=targets, dynamic={"x": {0: "N"}})
+        assert result.passed, result.message
+
+
+class Longest(torch.nn.Module):
+    """A loop over the longest of some lengths."""
+
+    def forward(self, x: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
+        """``x`` times each length."""
+        total = torch.zeros_like(x)
+        for step in range(int(n.max())):
+            total = total + x * (n[:, None] > step)
+        return total
+
+
+def test_a_kept_length_shows_at_the_largest_one_that_the_spec_allows(harness: Call, here: Path) -> None:
+    (here / "nets.py").write_text(f"import torch\n\n\n{inspect.getsource(Longest)}", encoding="utf-8")
+    inputs = "x: {shape: [3, 2]}, n: {shape: [3], fill: {integers: [1, 8]}, dtype: int64}"
+    cases = "".join(f"  - {{name: a{n}, factory: 'nets.py:Longest', inputs: {{{inputs}}}}}\n" for n in range(6))
+    (here / "a.yaml").write_text(f"harness: 1\ncases:\n{cases}", encoding="utf-8")
+    drawn = {
+        case.id: [int(array(each.inputs[1]).max()) for each in input_sets(case)]
+        for case in load_specs([here / "a.yaml"], allow_import=True).cases
+    }
+    assert any(largest[0] == max(largest) < 8 for largest in drawn.values()), drawn
+    ran = harness("run", "a.yaml", "--allow-import", "--no-latency", "--targets", "trace/torch-cpu")
+    for name, largest in drawn.items():
+        # An export that is made with 8 steps is right for all lengths that the spec allows.
+        expected = "passed" if largest[0] == 8 else "failed"
+        assert ran.rows[name, "trace/torch-cpu"]["status"] == expected, (name, largest)
+
+
+def test_a_kept_length_shows_at_the_next_larger_one_where_no_range_is_known() -> None:
+    inputs = {"x": torch.randn(3, 2), "n": torch.tensor([3, 1, 2])}
+    result = api.verify(Longest().eval(), inputs, targets="trace/torch-cpu,onnx-torchscript@17/ort-cpu")
+    assert [row.status for row in result.results] == ["failed", "failed"]
+    assert all(row.outputs[-1].at == "n with a larger integer" for row in result.results)
+
+
+def test_larger_integers_are_no_false_alarm_for_tables_masks_and_classes() -> None:
+    class Tables(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.places = torch.nn.Embedding(5, 3), torch.nn.Embedding(4, 3)
+
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            x = self.words(ids) + self.places(torch.arange(ids.shape[1]))
+            x = x.masked_fill(mask[..., None] == 0, -1e4)
+            return torch.mul(x.softmax(1), torch.nn.functional.one_hot(ids, 5)[..., :3])
+
+    ids, mask = torch.tensor([[4, 0, 2, 1], [1, 1, 0, 3]]), torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
+    for indices in (ids, ids.clamp(max=2)):
+        inputs = {"ids": indices, "mask": mask}
+        result = api.verify(Tables().eval(), inputs, targets="trace/torch-cpu,onnx-torchscript@17/ort-cpu")
+        assert result.passed, result.message

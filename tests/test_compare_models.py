@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -421,3 +423,65 @@ def test_which_input_is_missing_is_asked_for_where_no_names_agree(nets: Path, te
     (row,) = harness.compare_models(nets / "kinds.onnx", nets / "text.onnx", IDS).results
     assert "text.onnx has no input kinds" in str(row.message), "an input that the reference lacks"
     assert row.status == "error"
+
+
+def file_of(path: Path, nodes: list[onnx.NodeProto], inputs: dict[str, list[Any]], *constants: Any) -> Path:
+    """An ONNX file with float inputs of the shapes, and with the output ``y``, whose shape it does not declare."""
+    given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()]
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "net", given, [result], list(constants))
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+class Function(nn.Module):
+    """A module of one function."""
+
+    def __init__(self, function: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """What the function returns."""
+        return self.function(*inputs)
+
+
+def test_a_file_is_tried_at_other_sizes_of_the_axes_that_it_declares_open(tmp_path: Path) -> None:
+    doubled = helper.make_node("Add", ["x", "x"], ["y"])
+    x = torch.randn(3, 4)
+    alone = Function(lambda x: x * 2 if x.shape[0] > 1 else x * 3).eval()
+    larger = Function(lambda x: x * 2 if x.shape[1] < 5 else x * 3).eval()
+    for module, at in ((alone, "x=[1, 4]"), (larger, "x=[4, 5]")):
+        verdict = harness.compare_models(file_of(tmp_path / "open.onnx", [doubled], {"x": ["N", "T"]}), module, x)
+        assert not verdict.passed
+        (row,) = verdict.results
+        assert (row.outputs[-1].at, row.blame) == (at, "exporter")
+        assert "the file agrees at the first inputs, and not at others" in (row.message or "")
+        assert harness.compare_models(file_of(tmp_path / "closed.onnx", [doubled], {"x": [3, 4]}), module, x).passed
+    refusing = Function(lambda x: x * 2 if x.shape[0] == 3 else x.reshape(-1, 7)).eval()
+    assert harness.compare_models(tmp_path / "open.onnx", refusing, x).passed
+
+
+def test_a_file_that_stops_at_a_size_of_an_axis_that_it_declares_open_fails(tmp_path: Path) -> None:
+    second = helper.make_tensor("second", TensorProto.INT64, [], [1])
+    nodes = [helper.make_node("Gather", ["x", "second"], ["row"], axis=0), helper.make_node("Add", ["x", "row"], ["y"])]
+    path = file_of(tmp_path / "second.onnx", nodes, {"x": ["N", 4]}, second)
+    module = Function(lambda x: x + x[min(1, len(x) - 1)]).eval()
+    verdict = harness.compare_models(path, module, torch.randn(3, 4))
+    assert not verdict.passed
+    (row,) = verdict.results
+    words = "the file agrees at the first inputs, and not at others: at x=[1, 4]: the file stops: "
+    assert (row.status, row.blame) == ("failed", None)
+    assert (row.message or "").startswith(words)
+    assert any("declares the axes open" in line for line in row.evidence)
+
+
+def test_axes_of_one_size_change_together_whatever_their_names(tmp_path: Path) -> None:
+    """The legacy exporter names the axes of two inputs differently, although they are one."""
+    both = helper.make_node("Concat", ["a", "b"], ["y"], axis=1)
+    path = file_of(tmp_path / "both.onnx", [both], {"a": ["a_0", 2], "b": ["b_0", 2]})
+    module = Function(
+        lambda a, b: torch.cat((a.expand(max(len(a), len(b)), 2), b.expand(max(len(a), len(b)), 2)), 1)
+    ).eval()
+    verdict = harness.compare_models(path, module, (torch.randn(3, 2), torch.randn(3, 2)))
+    assert verdict.passed, verdict.message

@@ -292,6 +292,14 @@ class Peak(nn.Module):
         return x * int(x.numpy().max())
 
 
+class Alone(nn.Module):
+    """What a batch of one changes."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Half of one input, the others times three."""
+        return x / 2 if x.shape[0] == 1 else x * 3
+
+
 def test_state_that_only_values_beyond_a_threshold_leave_fails_a_file_that_forgets_it() -> None:
     (row,) = api.verify(scripted_alarm(), torch.randn(2, 4), targets=[LEGACY]).results
     assert (row.status, row.blame) == ("failed", "exporter"), row.message
@@ -330,6 +338,7 @@ cases:
   - {name: right, factory: "torch.nn:Hardswish", inputs: {x: {shape: [2, 4]}}}
   - {name: stuck, factory: "tests.test_kinds_of_modules:StuckInTraining", inputs: {x: {shape: [2, 4]}}}
   - {name: asked, factory: "torch.nn:BatchNorm1d", args: {num_features: 4}, mode: train, inputs: {x: {shape: [2, 4]}}}
+  - {name: alone, factory: "tests.test_kinds_of_modules:Alone", inputs: {x: {shape: [2, 4]}}, dynamic: {x: {0: N}}}
 """
 
 
@@ -362,7 +371,7 @@ def test_a_bundle_has_the_verdicts_of_the_machine_that_packed_it(spec: Any, tmp_
         board = check_packed(PackedCase(replace(case, model=model)), target, Settings(latency=False), Clock())
         assert (board.status, board.blame) == (desk.status, desk.blame), board.message
         written = store.get_entry(case.id) or {}
-        further = name in {"alarm", "loud", "right"}
+        further = name in {"alarm", "loud", "right", "alone"}
         assert ("further" in written) == further, "earlier releases read a bundle without the key"
         assert ("after_others" in written["rounds"][0]) == (name == "largest")
         assert ("training" in written, "undecidable" in written["rounds"][0]) == (name == "stuck", name == "asked")
@@ -371,7 +380,8 @@ def test_a_bundle_has_the_verdicts_of_the_machine_that_packed_it(spec: Any, tmp_
             assert (board.blame, board.message, board.evidence) == (None, desk.message, desk.evidence)
             assert (board.message or "").startswith("parts of the module are in training") == (name == "stuck")
         verdicts[name] = board.status
-    assert verdicts == {**dict.fromkeys(["largest", "alarm", "loud", "stuck", "asked"], "failed"), "right": "passed"}
+    failing = ["largest", "alarm", "loud", "stuck", "asked", "alone"]
+    assert verdicts == {**dict.fromkeys(failing, "failed"), "right": "passed"}
 
 
 def test_state_that_an_export_keeps_passes() -> None:

@@ -185,6 +185,18 @@ def test_a_quantized_file_under_test_is_compared_and_its_coarse_step_is_told(
     assert note.startswith("int8.onnx, quantized weights: large.weight of /large/Gemm: its step is 4 times what ")
 
 
+def test_nobody_is_blamed_for_a_quantized_file_without_a_tolerance(files: tuple[Path, Path], net: Any) -> None:
+    source, quantized = files
+    for reference in (source, net):
+        (row,) = compare_models(quantized, reference).results
+        assert (row.status, row.blame) == ("failed", None), row.evidence
+        assert (row.message or "").startswith(
+            "the file is quantized, so it differs by its steps; say how much is allowed"
+        )
+    (row,) = compare_models(quantized, quantized).results
+    assert row.status == "passed"
+
+
 def test_a_step_that_cuts_off_half_of_the_range_is_told(files: tuple[Path, Path], tmp_path: Path) -> None:
     """A quantizer whose rule is not known may cut off a few of the largest values, and no more."""
     source, path = files[0], tmp_path / "fine.onnx"

@@ -38,6 +38,10 @@ from harness.model.answer import is_second_call
 from harness.result import Blame
 
 KEEPS_NOTHING = "no ONNX file keeps anything from one call to the next, so it cannot give the answer of a later call"
+RANDOM_EVIDENCE = (
+    "two calls with the same inputs gave the same answer to the last bit; two calls of eager torch did not"
+)
+SAMPLE_EVIDENCE = "the bundle holds only a sample of these outputs: enough to find an error, too little to attribute it"
 STOCHASTIC = "the module is stochastic, so its values were compared with nothing that could show who is wrong"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from harness.blame.attribute import attribute
+from harness.blame.attribute import RANDOM_EVIDENCE, SAMPLE_EVIDENCE, attribute
 from harness.blame.disagreement import Disagreement
 from harness.blame.file_runs import STAGES_OF_THE_RUNTIME, attribute_stopped
 from harness.blame.other_targets import transform_to_blame
@@ -49,11 +49,6 @@ from harness.runtimes import Session
 from harness.spec.language.case import RecordedModel, TensorSpec
 from harness.spec.language.tolerances import Tolerance, pooled
 from harness.spec.targets import Target
-
-SAMPLE_EVIDENCE = "the bundle holds only a sample of these outputs: enough to find an error, too little to attribute it"
-RANDOM_EVIDENCE = (
-    "two calls with the same inputs gave the same answer to the last bit; two calls of eager torch did not"
-)
 
 
 def check_with_script(prepared: CaseContext, target: Target, settings: Settings, clock: Clock) -> Result:
@@ -107,9 +102,11 @@ class _JudgedAnswers:
         """The verdict on the answers and on the weights of a quantized file."""
         return replace(self.verdict, findings=(*self.verdict.findings, *self.weights)) if self.weights else self.verdict
 
-    def with_further(self, reference: Reference, answer: Answer, tolerance: Tolerance) -> _JudgedAnswers:
-        """The same with one more answer, judged under ``tolerance``."""
-        verdict = self.verdict.with_further(reference, answer, tolerance)
+    def with_further(
+        self, reference: Reference, answer: Answer, tolerance: Tolerance, stopped: str | None = None
+    ) -> _JudgedAnswers:
+        """The same with one more answer, judged under ``tolerance``. ``stopped`` says why there is none."""
+        verdict = self.verdict.with_further(reference, answer, tolerance, stopped)
         references, answers = [*self.references, reference], [*self.answers, answer]
         return replace(self, references=references, answers=answers, verdict=verdict)
 
@@ -231,7 +228,8 @@ def _judged(
         )
         if failed is None:
             return judged
-        return replace(judged.with_further(failed.reference, failed.answer, tolerance), kept=failed.kept)
+        further = judged.with_further(failed.reference, failed.answer, tolerance, failed.stopped)
+        return replace(further, kept=failed.kept)
     if verdict.fails_after_first_call and not references[verdict.first_failing].is_on_own_state:
         reference = references[verdict.first_failing]
         return replace(judged, kept=kept_value(target, artifact, reference, of_one, prepared.exported_from))
@@ -272,8 +270,8 @@ def _blamed(
         tolerance = prepared.tolerance(artifact.opset, target)
     if reference.sample is not None:
         return replace(result, evidence=(SAMPLE_EVIDENCE,))
-    if kept is not None and kept.proven:
-        return replace(result, blame="exporter", evidence=kept.evidence)
+    if kept is not None and (kept.proven or kept.stopped):
+        return replace(result, blame="exporter" if kept.proven else None, evidence=kept.evidence)
     if reference.undecidable is not None:
         return replace(result, evidence=(reference.undecidable,))
     is_expected = partial(meets_expectations, prepared.expected, reference, tolerance)

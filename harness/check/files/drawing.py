@@ -14,11 +14,11 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.check.files.matching import FLOATING, SIGNED, InputsDoNotFit, NamedInput
+from harness.check.files.matching import FLOATING, SIGNED, InputsDoNotFit, MatchedInputs, NamedInput
 from harness.check.files.reference import ReferenceAnswers
 from harness.check.files.signatures import Declared, FileSignature
-from harness.check.judging.example_values import other_inputs
-from harness.check.results import with_cause, with_mismatch
+from harness.check.results import with_mismatch
+from harness.compare.inconclusive import with_cause
 from harness.compare.verdict import Comparison, compare_with_reference
 from harness.model.answer import Reference
 from harness.result import Result
@@ -229,10 +229,15 @@ def lost_input(
 
 
 def _other_values(values: Array) -> Iterator[Array]:
-    """Values of the same shape: floating ones larger, of the other sign or 0, integers in the range of their own."""
-    shifted = [values + values.dtype.type(2)] if values.dtype.name in FLOATING else []
-    for each in (*shifted, *(changed["x"] for _, changed in other_inputs({"x": values}))):
-        if not np.array_equal(each, values) and not np.isnan(each).any():
+    """Values of the same shape: floating ones larger, of the other sign or 0, integers turned, larger or all alike."""
+    if values.dtype.name in FLOATING:
+        candidates = [values + values.dtype.type(2), -values, np.zeros_like(values)]
+    elif values.dtype.name == "bool":
+        candidates = [~values, np.ones_like(values), np.zeros_like(values)]
+    else:
+        candidates = [np.flip(values), values + 1, np.zeros_like(values), np.ones_like(values)]
+    for each in candidates:
+        if not np.array_equal(each, values) and not np.isnan(each.astype(np.float64)).any():
             yield np.asarray(each)
 
 
@@ -242,3 +247,14 @@ def with_lost_input(result: Result, lost: LostInput, file: str) -> Result:
     failed = with_mismatch(result, [cause]) if result.status == "passed" else with_cause(result, cause)
     evidence = f"the reference gives other outputs {lost.difference.message}"
     return replace(failed, blame="exporter", evidence=(evidence,))
+
+
+def open_axes(signature: FileSignature, inputs: MatchedInputs) -> dict[str, list[int]]:
+    """The axes that a file declares open, as axes of the case's ``inputs``, by label."""
+    declared = {each.name: each.shape or () for each in signature.inputs}
+    axes: dict[str, list[int]] = {}
+    for each in inputs.bindings:
+        sizes = declared.get(each.name, ())
+        order = each.permutation or range(len(sizes))
+        axes[each.label] = [axis for axis, size in zip(order, sizes, strict=True) if not isinstance(size, int)]
+    return {label: own for label, own in axes.items() if own}

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.cache.memo import Memo, NullCapture
 from harness.check.check import check
-from harness.check.files.context import ReferenceForModel, TestedFile
+from harness.check.files.context import TestedFile
 from harness.check.files.drawing import drawn_inputs, in_dtype_of
 from harness.check.files.matching import InputsDoNotFit
 from harness.check.files.reference import FileReference, ReferenceAnswers
+from harness.check.files.renamed_reference import ReferenceForModel
 from harness.check.files.signatures import Declared, FileSignature, mixed_labels, module_signature, read_file_signature
 from harness.check.judging.judge import Judge, run_twice
 from harness.check.judging.layers import with_layers

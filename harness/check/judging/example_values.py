@@ -5,16 +5,16 @@ it. The program exported from other inputs is another one. And torch's tracer wa
 the value.
 
 Where all the case's inputs agree, a program is tried with inputs that a model may treat in another way: a traced one
-with other values (:func:`other_inputs`), one with dynamic axes at other sizes. Some of these are not inputs that
-the spec describes. So an answer that differs there fails the check only if the export is to blame for certain: exported
-from these inputs, the program is another one, and gives the right answer. Inputs that only are larger, so that a
-threshold is reached, are inputs like any other.
+with other values (:mod:`harness.check.module.further_inputs`), one with dynamic axes at other sizes. Some of these are
+not inputs that the spec describes. So an answer that differs there fails the check only if the export is to blame for
+certain: exported from these inputs, the program is another one, and gives the right answer. Inputs that only are
+larger, so that a threshold is reached, are inputs like any other; so is a batch of one.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from harness.check.judging.judge import Answer
 from harness.check.judging.program_difference import program_differences
-from harness.check.stages import is_from_code_under_test
+from harness.check.stages import is_from_code_under_test, message_of, symptom_of
 from harness.compare.calibrated import plain_rule
 from harness.compare.verdict import compare, compare_with_reference
 from harness.exporters import Artifact
@@ -46,15 +46,20 @@ TRACING_EXPORTERS = {"trace", "onnx-torchscript"}
 COMPARED_EXPORTERS = {*TRACING_EXPORTERS, "onnx-dynamo"}
 """Exporters whose programs depend on the example inputs and can be compared."""
 
-OtherKind = Literal["values", "sizes", "thresholds"]
-"""How further inputs differ: in values such as signs, in the sizes of dynamic axes, or in the side of a number that the
-module compares with (:mod:`harness.model.thresholds`)."""
+OtherKind = Literal["values", "integers", "sizes", "promised sizes", "thresholds"]
+"""How further inputs differ: in values such as signs, in the largest or smallest integer, in the sizes of dynamic axes,
+or in the side of a number that the module compares with (:mod:`harness.model.thresholds`). Promised sizes are one along
+an open first axis, as a batch has it where a model is deployed, and those of axes that a file under test declares open.
+"""
+NEED_NO_PROOF: frozenset[OtherKind] = frozenset({"promised sizes", "thresholds"})
+"""Kinds of inputs that are inputs like any other."""
 
 UNWARNED = 3
-"""How many of :func:`other_inputs` are tried where the tracer did not warn."""
+"""How many inputs with other values are tried where the tracer did not warn."""
 MAX_PLACES = 5
 AGREES_AT_FIRST = "the export agrees at the inputs that it was made with, and not at others"
 FILE_AGREES_AT_FIRST = "the file agrees at the first inputs, and not at others"
+OPEN_AXES = "the reference takes inputs of these sizes, and the file declares the axes open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +70,14 @@ class KeptValue:
 
     ``places`` are the lines at which the tracer warned. ``differences`` are those between the programs exported from
     the first inputs and from others. ``proven`` is True if the program exported from the others gives the right answer
-    there.
+    there. ``stopped`` is the error of a file that gives no answer at other sizes of axes that it declares open.
     """
 
     places: tuple[str, ...]
     differences: tuple[str, ...]
     proven: bool
     of_file: bool = False
+    stopped: str | None = None
 
     @property
     def is_known(self) -> bool:
@@ -93,7 +99,7 @@ class KeptValue:
         shown = (f"torch's tracer warned that the trace keeps a value: {place}" for place in self.places[:MAX_PLACES])
         compared = (f"the program exported from the other inputs has {line}" for line in self.differences)
         right = ("and it gives the right answer there",) if self.proven else ()
-        return (*shown, *compared, *right)
+        return (*shown, *compared, *right, *((OPEN_AXES,) if self.stopped else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +107,17 @@ class FailedAtOthers:
     """Inputs beside those of the case at which the target is wrong, with its answer.
 
     ``kept`` is the value of the example inputs that the export keeps. It is None for a plain difference at inputs that
-    reach a threshold.
+    reach a threshold. The answer is empty for a file that stops.
     """
 
     reference: Reference
     answer: Answer
     kept: KeptValue | None
+
+    @property
+    def stopped(self) -> str | None:
+        """Why there is no answer; None if there is one."""
+        return None if self.kept is None else self.kept.stopped
 
 
 def kept_value(
@@ -162,17 +173,17 @@ def find_kept_value(
 ) -> FailedAtOthers | None:
     """Try a target that agrees at all inputs of the case with others; None if it agrees there, or nothing is shown.
 
-    For a module of the user's: no other branches on values. A warning of the tracer is a reason to try all of
-    :func:`other_inputs`.
-    Inputs that eager torch or the target refuse say nothing. If the ``references`` at the case's own inputs show that
+    For a module of the user's: no other branches on values. A warning of the tracer is a reason to try all inputs with
+    other values. Inputs that eager torch refuses say nothing, nor those that the target refuses, unless it has
+    promised to take them. If the ``references`` at the case's own inputs show that
     the module keeps state, each answer is that of a first call. ``tolerance`` and ``export_from`` are as for
     :func:`kept_value`.
     """
     if target.transforms:
         return None
-    kinds: set[OtherKind] = {"thresholds"}
+    kinds: set[OtherKind] = {"thresholds", "promised sizes"}
     kinds |= {"sizes"} if target.exporter in COMPARED_EXPORTERS else set()
-    kinds |= {"values"} if target.exporter in TRACING_EXPORTERS else set()
+    kinds |= {"values", "integers"} if target.exporter in TRACING_EXPORTERS else set()
     keeps_state = any(each.keeps_state for each in references)
     run = partial(_answer_of_new_session, target, artifact) if keeps_state else session.run
     unwarned = 0
@@ -180,21 +191,50 @@ def find_kept_value(
         unwarned += other.kind == "values" and not artifact.tracer_warnings
         if other.kind == "values" and unwarned > UNWARNED:
             continue
-        answer = _answer(run, other.inputs)
-        if answer is None:
-            continue
-        reference = None if about_equal(answer, other.eager) else other.reference()
-        if reference is not None and not compare_with_reference(answer, reference, tolerance).passed:
-            kept = kept_value(target, artifact, reference, tolerance, export_from)
-            if kept.proven:
-                return FailedAtOthers(reference, answer, kept)
-            if other.kind == "thresholds" and _is_finite(reference):
-                return FailedAtOthers(reference, answer, None)
-        elif other.first_after is not None:
-            following = references[0].at_call_after(other.name, other.first_after)
-            later = _answer(partial(_answer_of_new_session, target, artifact, before=[other.inputs]), following.inputs)
-            if later is not None and not compare_with_reference(later, following, tolerance).passed:
-                return FailedAtOthers(following, later, None)
+        answer = _answer_or_error(run, other.inputs)
+        if isinstance(answer, BaseException):
+            failed = _stopped_at(other, answer)
+        else:
+            failed = _failed_at(target, artifact, other, answer, references[0], tolerance, export_from)
+        if failed is not None:
+            return failed
+    return None
+
+
+def _stopped_at(other: OtherInputs, error: BaseException) -> FailedAtOthers | None:
+    """A file that stops at inputs which it has promised to take; None if it has not."""
+    reference = other.reference() if other.must_run and symptom_of(error) == "exception" else None
+    if reference is None or not _is_finite(reference):
+        return None
+    stopped = f"the file stops: {message_of(error)}"
+    return FailedAtOthers(reference, {}, KeptValue((), (), proven=False, of_file=True, stopped=stopped))
+
+
+def _failed_at(
+    target: Target,
+    artifact: Artifact,
+    other: OtherInputs,
+    answer: Answer,
+    first: Reference,
+    tolerance: Tolerance,
+    export_from: ExportFrom,
+) -> FailedAtOthers | None:
+    """A wrong ``answer`` to ``other``, or one to the ``first`` inputs at a call after these; None if nothing is shown.
+
+    The arguments are as for :func:`find_kept_value`.
+    """
+    reference = None if about_equal(answer, other.eager) else other.reference()
+    if reference is not None and not compare_with_reference(answer, reference, tolerance).passed:
+        kept = kept_value(target, artifact, reference, tolerance, export_from)
+        if kept.proven:
+            return FailedAtOthers(reference, answer, kept)
+        if other.kind in NEED_NO_PROOF and _is_finite(reference):
+            return FailedAtOthers(reference, answer, kept if other.kind == "promised sizes" else None)
+    elif other.first_after is not None:
+        following = first.at_call_after(other.name, other.first_after)
+        later = _answer(partial(_answer_of_new_session, target, artifact, before=[other.inputs]), following.inputs)
+        if later is not None and not compare_with_reference(later, following, tolerance).passed:
+            return FailedAtOthers(following, later, None)
     return None
 
 
@@ -219,9 +259,17 @@ def _answer_of_new_session(target: Target, artifact: Artifact, inputs: Inputs, b
 
 def _answer(run: Callable[[Inputs], Answer], inputs: Inputs) -> Answer | None:
     """The answer that ``run`` gives; None if the target refuses the inputs."""
-    with _IgnoredErrors():
+    answer = _answer_or_error(run, inputs)
+    return None if isinstance(answer, BaseException) else answer
+
+
+def _answer_or_error(run: Callable[[Inputs], Answer], inputs: Inputs) -> Answer | BaseException:
+    try:
         return run(inputs)
-    return None
+    except BaseException as error:
+        if not is_from_code_under_test(error):
+            raise
+        return error
 
 
 def about_equal(answer: Answer, eager: Answer) -> bool:
@@ -257,7 +305,7 @@ class OtherInputs:
 
     ``reference`` computes the whole reference there; it gives None if that is stochastic or cannot be computed.
     ``first_after`` is eager torch's answer to the case's first inputs at a call that follows one with these; None if it
-    is that of a first call.
+    is that of a first call. ``must_run`` is True if the target has promised to take the inputs.
     """
 
     name: str
@@ -266,72 +314,4 @@ class OtherInputs:
     reference: Callable[[], Reference | None]
     kind: OtherKind = "values"
     first_after: Answer | None = None
-
-
-def other_inputs(inputs: Inputs) -> Iterator[tuple[str, Inputs]]:
-    """Inputs of the same shapes that a model may treat in another way, each with a name for messages.
-
-    Floating values get the other sign, lose it, become 0, or 100 times as large. Integers and booleans stay in the
-    range of their own values, since they are mostly indices, lengths or masks; a range of one value is widened by one.
-    In one set they move to its lower half, so that a kept largest integer shows.
-    """
-    changes: Mapping[str, Callable[[Array], Any]] = {
-        "of the opposite sign": _turned,
-        "without their signs": np.abs,
-        "with integers from the lower half of their range": _lower_half,
-        "of zero": _lowest,
-        "that are all negative": _negative,
-        "100 times as large": _highest,
-        "with a NaN": _with_nan,
-    }
-    for words, change in changes.items():
-        yield f"inputs {words}", {label: np.asarray(change(values)) for label, values in inputs.items()}
-    for label, values in list(inputs.items())[:MAX_PLACES] if len(inputs) > 1 else ():
-        yield f"{label} of the opposite sign", {**inputs, label: np.asarray(_turned(values))}
-
-
-def _negative(values: Array) -> Any:
-    return -np.abs(values) if values.dtype.kind not in "iub" else values
-
-
-def _with_nan(values: Array) -> Array:
-    changed = np.array(values)
-    if values.dtype.kind not in "iub" and values.size:
-        changed.reshape(-1)[0] = np.nan
-    return changed
-
-
-def _turned(values: Array) -> Array:
-    if values.dtype.kind == "b":
-        return ~values
-    if values.dtype.kind not in "iu" or not values.size:
-        return -values
-    low, high = int(values.min()), int(values.max())
-    if low == high:
-        return np.full_like(values, high - 1 if high > 0 else high + 1)
-    return (low - values.astype(np.int64) + high).astype(values.dtype)
-
-
-def _lower_half(values: Array) -> Array:
-    if values.dtype.kind not in "iu" or not values.size:
-        return values
-    low = values.min()
-    halves: Array = values // 2 - low // 2 + low  # nothing overflows on the way
-    return halves
-
-
-def _lowest(values: Array) -> Array:
-    if values.dtype.kind in "iu" and values.size:
-        return np.full_like(values, values.min())
-    return np.zeros_like(values)
-
-
-def _highest(values: Array) -> Array:
-    if values.dtype.kind == "b":
-        return np.ones_like(values)
-    if values.dtype.kind in "iu" and values.size:
-        low, high = int(values.min()), int(values.max())
-        return np.full_like(values, high + 1 if low == high and high < np.iinfo(values.dtype).max else high)
-    with np.errstate(all="ignore"):
-        larger: Array = (values * values.dtype.type(100)).astype(values.dtype)
-    return larger
+    must_run: bool = False

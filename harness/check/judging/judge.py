@@ -99,9 +99,12 @@ class Verdict:
         first = self.comparisons[self.first_failing] if self.compared else None
         return first is not None and self.comparisons[0].passed and not (first.passed or is_second_call(first.at))
 
-    def with_further(self, reference: Reference, answer: Answer, tolerance: Tolerance) -> Verdict:
-        """The same with the comparison of one more answer."""
+    def with_further(
+        self, reference: Reference, answer: Answer, tolerance: Tolerance, stopped: str | None = None
+    ) -> Verdict:
+        """The same with the comparison of one more answer. ``stopped`` says why there is none."""
         comparison = compare_with_reference(answer, reference, tolerance)
+        comparison = comparison if stopped is None else replace(comparison, problems=(stopped,))
         further = ComparedAnswer(comparison, answer, reference.eager, reference.undefined)
         return replace(self, compared=(*self.compared, further))
 

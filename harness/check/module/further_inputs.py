@@ -12,20 +12,28 @@ import torch
 from numpy.typing import NDArray
 
 from harness.check.cache.memo import Memo
-from harness.check.judging.example_values import OtherInputs, OtherKind, about_equal, other_inputs
+from harness.check.judging.example_values import OtherInputs, OtherKind, about_equal
 from harness.model.answer import Reference
 from harness.model.build import Subject
 from harness.model.reference import compute_reference
 from harness.model.running import run_module
 from harness.model.tensors import copy_module, to_numpy, to_torch
 from harness.model.thresholds import reaching_inputs
-from harness.spec.language.case import Case
+from harness.spec.language.case import Case, TensorSpec
 
 Array = NDArray[Any]
 Inputs = Mapping[str, Array]
+Bounds = tuple[int, int]
+"""The smallest and the largest integer that an input may have."""
 
+IMAGE_AXES = 4
+"""Tensors with so many axes are images, which many models take in multiples of a size only."""
 LARGE_SIZE = 129
 """A size of dynamic axes that is larger than most that a module branches on."""
+MAX_INPUTS = 5
+"""How many inputs are changed one by one."""
+MAX_AXES = 4
+"""How many open axes are tried with one element, one by one."""
 MAX_ELEMENTS = 1 << 16
 """Inputs at larger sizes hold at most this many elements each, or as many as the case's own."""
 
@@ -46,30 +54,73 @@ class FurtherInputs:
     def of(self, kinds: Collection[OtherKind]) -> Iterator[OtherInputs]:
         """Those of ``kinds``, as far as eager torch takes them."""
         first = self.references[0].inputs
+        axes = _axes_of_names(self.case.dynamic)[:MAX_AXES]
+        if "promised sizes" in kinds:
+            yield from self._at_one([each for each in axes if _are_first(each)], "promised sizes")
         if "sizes" in kinds:
+            yield from self._at_one([each for each in axes if not _are_first(each)], "sizes")
             yield from self._at_sizes(first)
-        if "values" in kinds:
-            for name, inputs in other_inputs(first):
+        changes: Mapping[OtherKind, Any] = {"values": other_inputs, "integers": other_integers}
+        for kind, change in changes.items():
+            for name, inputs in change(first, _bounds(self.case.inputs)) if kind in kinds else ():
                 if any(not np.array_equal(values, first[label]) for label, values in inputs.items()):
-                    yield from self._answered(name, inputs, "values")
+                    yield from self._answered(name, inputs, kind)
         if "thresholds" in kinds:
             for name, inputs in self.memo.get("inputs that reach thresholds", self._reaching):
                 yield from self._answered(name, inputs, "thresholds")
 
-    def _reference(self, name: str, inputs: Inputs) -> Reference | None:
+    def at_open_axes(self, axes: Mapping[str, Collection[int]]) -> Iterator[OtherInputs]:
+        """Inputs that a file has to take which declares ``axes`` open, by label, as far as eager torch takes them.
+
+        Axes of one size may be the same axis under two names, and change together. There is one set of one element
+        along the first axes, one along other axes, and one with all axes one larger, but those of images.
+        """
+        if not axes:
+            return
+        first = self.references[0].inputs
+        groups: dict[tuple[bool, int], dict[str, list[int]]] = {}
+        for label, axis in ((label, axis) for label, own in axes.items() for axis in own):
+            group = groups.setdefault((axis == 0, first[label].shape[axis]), {})
+            group.setdefault(label, []).append(axis)
+        masks = {label for label, values in first.items() if values.dtype.kind in "biu" and not np.any(values > 1)}
+        # A mask of one element may leave nothing.
+        yield from self._at_one(
+            [each for (is_first, _), each in groups.items() if is_first or masks.isdisjoint(each)][:MAX_AXES],
+            "promised sizes",
+            must_run=True,
+        )
+        larger = {
+            label: [axis for axis in own if axis == 0 or first[label].ndim < IMAGE_AXES] for label, own in axes.items()
+        }
+        name, inputs = _sizes_on_axes(first, larger, lambda size: size + 1)
+        if _shapes(inputs) not in [_shapes(each.inputs) for each in self.references]:
+            yield from self._answered(name, inputs, "promised sizes", must_run=True)
+
+    def _at_one(
+        self, axes: Sequence[Mapping[str, Collection[int]]], kind: OtherKind, *, must_run: bool = False
+    ) -> Iterator[OtherInputs]:
+        """Inputs with one element along the axes of each of ``axes``."""
+        first, known = self.references[0].inputs, [_shapes(each.inputs) for each in self.references]
+        for each in axes:
+            name, inputs = _sizes_on_axes(first, each, lambda _: 1)
+            if _shapes(inputs) not in known:
+                yield from self._answered(name, inputs, kind, must_run=must_run)
+
+    def _reference(self, name: str, inputs: Inputs, kind: OtherKind) -> Reference | None:
         compute = partial(compute_reference, self.case, self.subject, tensors_of(inputs), name)
-        reference: Reference | None = self.memo.get(f"reference at {name}", partial(self.quietly, compute))
+        reference: Reference | None = self.memo.get(f"reference at {name} ({kind})", partial(self.quietly, compute))
         return None if reference is None or reference.stochastic else reference
 
-    def _answered(self, name: str, inputs: Inputs, kind: OtherKind) -> Iterator[OtherInputs]:
+    def _answered(self, name: str, inputs: Inputs, kind: OtherKind, *, must_run: bool = False) -> Iterator[OtherInputs]:
         # State that is kept beyond a threshold shows at a later call alone, which the module may refuse.
         rows = [[inputs, self.references[0].inputs], [inputs]] if kind == "thresholds" else [[inputs]]
         answered = (self.quietly(self.eager_answers, row) for row in rows)
-        answers = self.memo.get(f"eager at {name}", lambda: next(filter(None, answered), None))
+        answers = self.memo.get(f"eager at {name} ({kind})", lambda: next(filter(None, answered), None))
         if answers is not None:
             eager, *later = answers
             after = next((each for each in later if not about_equal(each, self.references[0].eager)), None)
-            yield OtherInputs(name, inputs, eager, partial(self._reference, name, inputs), kind, after)
+            reference = partial(self._reference, name, inputs, kind)
+            yield OtherInputs(name, inputs, eager, reference, kind, after, must_run)
 
     def eager_answers(self, row: Sequence[Inputs]) -> list[dict[str, Array]]:
         """Eager torch's answers to calls of one copy in a row. Errors of the module pass through."""
@@ -129,3 +180,137 @@ def _resized(
 def tensors_of(inputs: Inputs) -> dict[str, torch.Tensor]:
     """The inputs as tensors by label, in the memory layout that they have."""
     return {label: to_torch(values, None) for label, values in inputs.items()}
+
+
+def _sizes_on_axes(
+    inputs: Inputs, axes: Mapping[str, Collection[int]], size_of: Callable[[int], int]
+) -> tuple[str, Inputs]:
+    """``inputs`` with other sizes of ``axes``: the first elements along each, or all of them and the first again."""
+    resized = dict(inputs)
+    for label, own in axes.items():
+        for axis in own:
+            size = resized[label].shape[axis]
+            if size:
+                resized[label] = resized[label].take(np.arange(size_of(size)) % size, axis)
+    return ", ".join(f"{label}={list(resized[label].shape)}" for label in axes), resized
+
+
+def _axes_of_names(dynamic: Mapping[str, Mapping[int, str]]) -> list[dict[str, list[int]]]:
+    """The axes of each name, by label: the axes of one name have one size."""
+    by_name: dict[str, dict[str, list[int]]] = {}
+    for label, names in dynamic.items():
+        for axis, name in names.items():
+            by_name.setdefault(name, {}).setdefault(label, []).append(axis)
+    return list(by_name.values())
+
+
+def _are_first(axes: Mapping[str, Collection[int]]) -> bool:
+    return all(axis == 0 for own in axes.values() for axis in own)
+
+
+def other_inputs(inputs: Inputs, bounds: Mapping[str, Bounds]) -> Iterator[tuple[str, Inputs]]:
+    """Inputs of the same shapes that a model may treat in another way, each with a name for messages.
+
+    Floating values get the other sign, lose it, become 0, or 100 times as large. Integers and booleans stay in the
+    range of their own values, since they are mostly indices, lengths or masks, or in ``bounds`` by label, if the spec
+    says between which two they are drawn; a range of one value is widened by one. In one set they move to its lower
+    half, so that a kept largest integer shows.
+    """
+    changes: Mapping[str, Callable[[Array, Bounds | None], Any]] = {
+        "of the opposite sign": lambda values, _: _turned(values),
+        "without their signs": lambda values, _: np.abs(values),
+        "with integers from the lower half of their range": lambda values, _: _lower_half(values),
+        "of zero": _lowest,
+        "that are all negative": lambda values, _: _negative(values),
+        "100 times as large": _highest,
+        "with a NaN": lambda values, _: _with_nan(values),
+    }
+    for words, change in changes.items():
+        changed = {label: np.asarray(change(values, bounds.get(label))) for label, values in inputs.items()}
+        yield f"inputs {words}", changed
+    for label, values in list(inputs.items())[:MAX_INPUTS] if len(inputs) > 1 else ():
+        yield f"{label} of the opposite sign", {**inputs, label: np.asarray(_turned(values))}
+
+
+def other_integers(inputs: Inputs, bounds: Mapping[str, Bounds]) -> Iterator[tuple[str, Inputs]]:
+    """Inputs of which one integer is the largest or the smallest in ``bounds``, as a length or an index may be.
+
+    Where nothing says how large an integer may be, one becomes larger by one than all others. A table that has no such
+    row refuses it.
+    """
+    whole = {label: each for label, each in inputs.items() if each.dtype.kind in "iu" and each.size}
+    bounded = {label: each for label, each in whole.items() if label in bounds}
+    for words, at, end in (("largest", np.argmax, 1), ("smallest", np.argmin, 0)):
+        changed = {label: _with_one(each, int(at(each)), bounds[label][end]) for label, each in bounded.items()}
+        yield f"inputs with the {words} integer that their fill allows", {**inputs, **changed}
+    for label in [label for label in whole if label not in bounds][:MAX_INPUTS]:
+        values = whole[label]
+        largest = int(values.max())
+        if largest < np.iinfo(values.dtype).max:
+            changed = {label: _with_one(values, int(values.argmax()), largest + 1)}
+            yield f"{label} with a larger integer", {**inputs, **changed}
+
+
+def _with_one(values: Array, index: int, value: int) -> Array:
+    changed = np.array(values)
+    changed.reshape(-1)[index] = value
+    return changed
+
+
+def _bounds(specs: Sequence[TensorSpec]) -> dict[str, Bounds]:
+    """Between which integers the values of an input are drawn, by label, where the spec says so."""
+    fills = {each.label: each.fill for each in specs if not each.is_literal and each.fill is not None}
+    return {
+        label: (int(min(fill.parameters)), int(max(fill.parameters)))
+        for label, fill in fills.items()
+        if fill.kind in {"integers", "choice"}
+    }
+
+
+def _negative(values: Array) -> Any:
+    return -np.abs(values) if values.dtype.kind not in "iub" else values
+
+
+def _with_nan(values: Array) -> Array:
+    changed = np.array(values)
+    if values.dtype.kind not in "iub" and values.size:
+        changed.reshape(-1)[0] = np.nan
+    return changed
+
+
+def _turned(values: Array) -> Array:
+    if values.dtype.kind == "b":
+        return ~values
+    if values.dtype.kind not in "iu" or not values.size:
+        return -values
+    low, high = int(values.min()), int(values.max())
+    if low == high:
+        return np.full_like(values, high - 1 if high > 0 else high + 1)
+    return (low - values.astype(np.int64) + high).astype(values.dtype)
+
+
+def _lower_half(values: Array) -> Array:
+    if values.dtype.kind not in "iu" or not values.size:
+        return values
+    low = values.min()
+    halves: Array = values // 2 - low // 2 + low  # nothing overflows on the way
+    return halves
+
+
+def _lowest(values: Array, bounds: Bounds | None) -> Array:
+    if values.dtype.kind in "iu" and values.size:
+        return np.full_like(values, values.min() if bounds is None else bounds[0])
+    return np.zeros_like(values)
+
+
+def _highest(values: Array, bounds: Bounds | None) -> Array:
+    if values.dtype.kind == "b":
+        return np.ones_like(values)
+    if values.dtype.kind in "iu" and values.size:
+        low, high = int(values.min()), int(values.max())
+        if bounds is not None:
+            return np.full_like(values, bounds[1])
+        return np.full_like(values, high + 1 if low == high and high < np.iinfo(values.dtype).max else high)
+    with np.errstate(all="ignore"):
+        larger: Array = (values * values.dtype.type(100)).astype(values.dtype)
+    return larger

@@ -257,6 +257,10 @@ class PreparedCase:
         """Inputs that a model may treat in another way, as far as eager torch takes them."""
         return self._further.of(kinds)
 
+    def at_open_axes(self, axes: Mapping[str, Collection[int]]) -> Iterator[OtherInputs]:
+        """Inputs of other sizes that a file has to take which declares ``axes`` open, by label."""
+        return self._further.at_open_axes(axes)
+
     def eager_answer(self, inputs: Mapping[str, Array], before: Sequence[Mapping[str, Array]] = ()) -> Any:
         """Eager torch's answer to ``inputs`` after calls with ``before``; None if it refuses them."""
         answers = self._quietly(self._further.eager_answers, [*before, inputs])

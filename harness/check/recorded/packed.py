@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
 from harness.check.check import check
-from harness.check.judging.example_values import OtherInputs, OtherKind
+from harness.check.judging.example_values import NEED_NO_PROOF, OtherInputs, OtherKind
 from harness.check.judging.judge import Expected, Judge
 from harness.check.judging.lower_precision import ComparedWeights, reference_for
 from harness.check.recorded.packed_layers import NONE_PACKED, PackedInside
@@ -118,8 +118,8 @@ class PackedCase:
         """None: a bundle holds no module."""
 
     def further_inputs(self, kinds: Collection[OtherKind]) -> Iterator[OtherInputs]:
-        """Those that reach thresholds, which were packed. The others prove something only with the module."""
-        return map(self._further, self.entry.further if "thresholds" in kinds else ())
+        """Those that need no proof, which were packed. The others prove something only with the module."""
+        return map(self._further, self.entry.further if NEED_NO_PROOF & set(kinds) else ())
 
     def _further(self, entry: RoundEntry) -> OtherInputs:
         whole = self._reference(entry)

@@ -20,6 +20,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.check.judging.example_values import NEED_NO_PROOF
 from harness.check.judging.judge import Expected
 from harness.check.judging.layers import is_whole_model
 from harness.check.judging.lower_precision import reference_precision
@@ -135,10 +136,10 @@ def sample_for(case: Case, reference: Reference) -> Sample | None:
 
 
 def _further_references(prepared: PreparedCase) -> Iterator[Reference]:
-    """The references at which a module of the user's reaches thresholds, with its answers to the first inputs after."""
+    """The references at further inputs that need no proof, with the module's answers to the first inputs after."""
     if not prepared.case.runs_user_code or prepared.case.draws == 1 or prepared.case.bench_of is not None:
         return
-    for other in prepared.further_inputs({"thresholds"}):
+    for other in prepared.further_inputs(NEED_NO_PROOF):
         if (reference := other.reference()) is not None:
             yield replace(reference, after_others=other.first_after)
 

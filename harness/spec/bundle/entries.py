@@ -265,12 +265,12 @@ class LocationEntry(StrictModel):
 class CaseEntry(StrictModel):
     """A case, with the id that it has in its specs. ``model`` describes it in one line.
 
-    ``training`` are the first words about a module in training mode. ``further`` are rounds at which the module
-    reaches thresholds; their ``after_others`` are its answers to the first inputs at a call that follows. ``findings``
-    is a result with the findings about eager torch, compared with the float64 reference and the spec. ``raises`` is the
-    message with which eager torch must refuse the case. ``not_packed`` has a result for each export without a file,
-    since a failed export cannot be repeated on a board. ``bench`` is the case at the further shapes at which it is
-    timed.
+        ``training`` are the first words about a module in training mode. ``further`` are rounds at inputs that need no
+    proof, such as thresholds; their ``after_others`` are its answers to the first inputs at a call that follows.
+    ``findings`` is a result with the findings about eager torch, compared with the float64 reference and the spec.
+    ``raises`` is the message with which eager torch must refuse the case. ``not_packed`` has a result for each export
+    without a file, since a failed export cannot be repeated on a board. ``bench`` is the case at the further shapes at
+    which it is timed.
     """
 
     id: str
