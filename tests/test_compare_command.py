@@ -251,6 +251,10 @@ def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
         ("net.onnx", "fixed.onnx", "--tolerance", "{rtoll: 1e-3}"): [
             "--tolerance {rtoll: 1e-3}: {rtoll:0.001} is not a tolerance; did you mean rtol?"
         ],
+        ("net.onnx", "fixed.onnx", "--tolerance", "decisions"): [
+            "decisions alone is not a tolerance; write {decisions: {by: argmax, axis: -1, at_least: 0.999}}"
+        ],
+        ("net.onnx", "fixed.onnx", "--tolerance", "atol"): ["atol alone is not a tolerance; write {rtol: r, atol: a}"],
         ("net.onnx", "fixed.onnx", "--loop", "a b=x"): ['"a b" is not an output; write its path'],
         ("net.jit", "net.py:Net"): ["x: no shape is declared; give --shape x=1,3,224,224, or --inputs FILE"],
     }

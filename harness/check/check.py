@@ -49,9 +49,7 @@ from harness.spec.language.tolerances import Tolerance, pooled
 from harness.spec.targets import Target
 
 SAMPLE_EVIDENCE = "the bundle holds only a sample of these outputs: enough to find an error, too little to attribute it"
-RANDOM_EVIDENCE = (
-    "two calls with the same inputs gave the same answer to the last bit; two calls of eager torch did not"
-)
+RANDOM_EVIDENCE = "two calls with the same inputs gave the same answer to the last bit; two of the reference did not"
 
 
 def check_with_script(prepared: CaseContext, target: Target, settings: Settings, clock: Clock) -> Result:
@@ -275,7 +273,8 @@ def _blamed(
         return replace(result, evidence=(reference.undecidable,))
     is_expected = partial(meets_expectations, prepared.expected, reference, tolerance)
     eager = prepared.eager_answer if prepared.case.runs_user_code else None
-    blame, evidence = attribute(Disagreement(target, artifact, reference, answer, tolerance, is_expected, eager))
+    whose = "the reference" if prepared.case.files else "eager torch"  # which may be another file
+    blame, evidence = attribute(Disagreement(target, artifact, reference, answer, tolerance, is_expected, eager, whose))
     return replace(result, blame=blame, evidence=(*evidence, *(kept.evidence if kept is not None else ())))
 
 
