@@ -278,6 +278,10 @@ def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
         ("net.onnx", "fixed.onnx", "--tolerance", "{rtoll: 1e-3}"): [
             "--tolerance {rtoll: 1e-3}: {rtoll:0.001} is not a tolerance; did you mean rtol?"
         ],
+        ("net.onnx", "fixed.onnx", "--tolerance", "decisions"): [
+            "decisions alone is not a tolerance; write {decisions: {by: argmax, axis: -1, at_least: 0.999}}"
+        ],
+        ("net.onnx", "fixed.onnx", "--tolerance", "atol"): ["atol alone is not a tolerance; write {rtol: r, atol: a}"],
         ("net.onnx", "fixed.onnx", "--loop", "a b=x"): ['"a b" is not an output; write its path'],
         ("net.jit", "net.py:Net"): ["x: no shape is declared; give --shape x=1,3,224,224, or --inputs FILE"],
     }
@@ -527,3 +531,31 @@ def test_code_that_exits_is_a_line_for_the_user(harness: Call, here: Path) -> No
     for name in ("ladder", "sensitivity", "scan"):
         ran = harness(*commands[name], "forward.py:Net")
         assert (ran.code, "the code called exit(4)" in ran.err) == (2, True), ran.err
+
+
+def test_a_pointer_of_git_lfs_is_named_as_one_wherever_a_file_is_read(harness: Call, nets: Path) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    recorded = nets / "recorded" / "test_data_set_0"
+    recorded.mkdir(parents=True)
+    names = ["lfs.onnx", "lfs.ort", "lfs.pt", "lfs.npz", "lfs.safetensors", "recorded/model.onnx"]
+    shutil.copy(nets / "net.onnx", nets / "external.onnx")
+    for name in [
+        *names,
+        "external.onnx.data",
+        *(f"recorded/test_data_set_0/{each}_0.pb" for each in ("input", "output")),
+    ]:
+        (nets / name).write_text(pointer, encoding="utf-8")
+    said = "a pointer of Git LFS, not the file itself; run git lfs pull"
+    for named, words in {
+        "lfs.onnx": ["compare", "lfs.onnx", "net.onnx"],
+        "lfs.ort": ["compare", "lfs.ort", "net.onnx"],
+        "lfs.pt": ["compare", "net.onnx", "lfs.pt"],
+        "lfs.npz": ["compare", "net.onnx", "fixed.onnx", "--inputs", "lfs.npz"],
+        "lfs.safetensors": ["compare", "net.onnx", "net.py:Net", "--weights", "lfs.safetensors"],
+        "external.onnx.data": ["compare", "external.onnx", "net.onnx"],
+        "input_0.pb": ["compare", "net.onnx", "fixed.onnx", "--inputs", "recorded/test_data_set_0"],
+    }.items():
+        ran = harness(*words)
+        assert (ran.code, f"{named}: {said}" in ran.err, len(ran.err.splitlines())) == (2, True, 1), ran.err
+    ran = harness("run", "recorded", "--no-latency")
+    assert (ran.code, f"model.onnx is {said}" in ran.out) == (1, True), ran.out

@@ -130,6 +130,22 @@ def test_nobody_is_blamed_by_an_evaluation_that_the_reference_itself_contradicts
     assert (near.status, near.blame) == ("failed", "exporter")
 
 
+def test_evidence_about_two_files_does_not_speak_of_torch(nets: Path) -> None:
+    def with_wide_output(model: onnx.ModelProto) -> None:
+        model.graph.output[0].name, model.graph.output[0].type.tensor_type.elem_type = "wide", TensorProto.DOUBLE
+        model.graph.node.append(helper.make_node("Cast", ["y"], ["wide"], to=TensorProto.DOUBLE))
+
+    x = torch.randn(2, 3, 8, 8)
+    for change, said in (
+        (with_wide_output, "the file declares wide as float64; the reference's answer has float32"),
+        (with_other_weight, "evaluated in float64, the exported file itself is wrong"),
+    ):
+        (row,) = harness.compare_models(changed(nets, change, "changed.onnx"), nets / "fixed.onnx", x).results
+        assert row.blame == "exporter"
+        assert any(said in line for line in row.evidence), row.evidence
+        assert not any("torch" in line for line in row.evidence), row.evidence
+
+
 def test_the_tolerance_is_that_of_the_call(nets: Path, net: nn.Module) -> None:
     subject = changed(nets, with_other_weight, "off.onnx")
     harness.compare_models(subject, net, tolerance={"rtol": 0.1, "atol": 0.1}).assert_passed()

@@ -38,9 +38,7 @@ from harness.model.answer import is_second_call
 from harness.result import Blame
 
 KEEPS_NOTHING = "no ONNX file keeps anything from one call to the next, so it cannot give the answer of a later call"
-RANDOM_EVIDENCE = (
-    "two calls with the same inputs gave the same answer to the last bit; two calls of eager torch did not"
-)
+RANDOM_EVIDENCE = "two calls with the same inputs gave the same answer to the last bit; two of the reference did not"
 SAMPLE_EVIDENCE = "the bundle holds only a sample of these outputs: enough to find an error, too little to attribute it"
 STOCHASTIC = "the module is stochastic, so its values were compared with nothing that could show who is wrong"
 
@@ -62,8 +60,8 @@ def attribute(disagreement: Disagreement) -> tuple[Blame | None, tuple[str, ...]
 
 
 def _of_onnx(disagreement: Disagreement, evidence: list[str]) -> Blame | None:
-    eager = disagreement.reference.eager
-    if declared := declared_difference(disagreement.artifact.path, disagreement.answer, eager, "eager torch's answer"):
+    eager, whose = disagreement.reference.eager, f"{disagreement.whose}'s answer"
+    if declared := declared_difference(disagreement.artifact.path, disagreement.answer, eager, whose):
         evidence.append(declared)
         return None if right_on_another_runtime(disagreement, evidence) else "exporter"
     file_right = file_is_right(disagreement, evidence)
@@ -123,7 +121,8 @@ def _as_accurate_as_eager(disagreement: Disagreement, evidence: list[str]) -> bo
         within = disagreement.is_right(disagreement.answer)
         by = "at most" if within else "more than"
         evidence.append(
-            f"there is no float64 reference; the target differs from eager torch by {by} the tolerance and one rounding"
+            f"there is no float64 reference; the target differs from {disagreement.whose} by {by} the tolerance and "
+            "one rounding"
         )
         return within
     as_accurate: bool = True
@@ -132,6 +131,7 @@ def _as_accurate_as_eager(disagreement: Disagreement, evidence: list[str]) -> bo
         target = max_error(disagreement.answer[name], expected)
         as_accurate = as_accurate and target <= MAX_ERROR_RATIO * eager
         evidence.append(
-            f"{name}: largest error against the float64 reference: eager torch {eager:.3g}, target {target:.3g}"
+            f"{name}: largest error against the float64 reference: "
+            f"{disagreement.whose} {eager:.3g}, target {target:.3g}"
         )
     return as_accurate

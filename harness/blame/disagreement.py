@@ -58,7 +58,7 @@ class Disagreement:
     """A target's answer that disagrees with its reference, and what is needed to find the cause.
 
     ``meets_expectations`` tells for any answer whether it meets the spec's ``expect``. ``eager`` gives eager torch's
-    answer to other inputs, or None if it refuses them.
+    answer to other inputs, or None if it refuses them. ``whose`` is what evidence calls the reference.
     """
 
     target: Target
@@ -68,6 +68,7 @@ class Disagreement:
     tolerance: Tolerance
     meets_expectations: Callable[[Answer], bool] = lambda _answer: True
     eager: Callable[[Answer], Answer | None] | None = None
+    whose: str = "eager torch"
 
     @cached_property
     def expected(self) -> Answer:
@@ -179,8 +180,8 @@ def unstable_answer(disagreement: Disagreement) -> str | None:
     if not wrong:
         return None
     return (
-        f"eager torch's own answer changes by up to {changes[wrong[0]].max():.3g} when its inputs change by one unit "
-        f"in the last place; the target's differs by up to {errors[wrong[0]].max():.3g}"
+        f"{disagreement.whose}'s own answer changes by up to {changes[wrong[0]].max():.3g} when its inputs change by "
+        f"one unit in the last place; the target's differs by up to {errors[wrong[0]].max():.3g}"
     )
 
 

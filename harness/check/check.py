@@ -276,7 +276,8 @@ def _blamed(
         return replace(result, evidence=(reference.undecidable,))
     is_expected = partial(meets_expectations, prepared.expected, reference, tolerance)
     eager = prepared.eager_answer if prepared.case.runs_user_code else None
-    blame, evidence = attribute(Disagreement(target, artifact, reference, answer, tolerance, is_expected, eager))
+    whose = "the reference" if prepared.case.files else "eager torch"  # which may be another file
+    blame, evidence = attribute(Disagreement(target, artifact, reference, answer, tolerance, is_expected, eager, whose))
     return replace(result, blame=blame, evidence=(*evidence, *(kept.evidence if kept is not None else ())))
 
 

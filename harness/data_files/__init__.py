@@ -30,6 +30,8 @@ UNNAMED = ""
 """The name of the only array of a file that gives it none: a ``.npy`` file, or a ``.pt`` file that is one tensor."""
 NEAR = 0.75
 """The share of common characters from which the name of a file is suggested for another."""
+_LFS_BEGINNING = b"version https://git-lfs.github.com/spec/"
+LFS_POINTER = "a pointer of Git LFS, not the file itself; run git lfs pull"
 TEST_DATA_NAME = re.compile(r"input_[0-9]+")
 """The name of an array of a test data set that gives it none."""
 TEST_DATA_SET = re.compile(r"test_data_set_[0-9]+")
@@ -93,6 +95,8 @@ def stored_arrays(path: Path) -> Mapping[str, StoredArray]:
                 raise UsageError(f"{path}: not a data file; give {_kinds()}, or a test_data_set_* folder")
             if not path.is_file():
                 raise UsageError(f"{path}: not a regular file; name a data file")
+            if is_lfs_pointer(path):
+                raise UsageError(f"{path}: {LFS_POINTER}")
             stat = path.stat()
             arrays = _read_once(reader, path, stat.st_size, stat.st_mtime_ns)
         except OSError as error:
@@ -110,6 +114,12 @@ def _read_once(
 ) -> Mapping[str, StoredArray]:
     """What ``reader`` returns, cached while the file stays as it is: each weight of a model asks for its file."""
     return reader(path)
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """True if the file is what Git LFS leaves in its place: git-lfs.github.com/spec."""
+    with path.open("rb") as file:
+        return file.read(len(_LFS_BEGINNING)) == _LFS_BEGINNING
 
 
 def near_file(path: Path, otherwise: str, *, folder: Path | None = None) -> str:

@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data_files import StoredArray
+from harness.data_files import LFS_POINTER, StoredArray, is_lfs_pointer
 from harness.deprecated import accept_old_names
 from harness.errors import UsageError
 
@@ -287,6 +287,8 @@ def _read_tensor(path: Path) -> tuple[str, StoredArray]:
 
     tensor = TensorProto()
     try:
+        if is_lfs_pointer(path):
+            raise UsageError(f"{path}: {LFS_POINTER}")
         tensor.ParseFromString(path.read_bytes())
         if tensor.data_location == TensorProto.EXTERNAL:
             raise UsageError(f"{path}: keeps its data in another file; a recorded value must hold its own")

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from harness.data_files import absent_python_file, near_file
+from harness.data_files import LFS_POINTER, absent_python_file, is_lfs_pointer, near_file
 from harness.data_files.torch_files import read_pt
 from harness.errors import UsageError, escape_path
 from harness.spec.language.case import ModelFormat, StoredModel
@@ -55,6 +55,9 @@ def stored_model(path: Path) -> StoredModel:
         if not path.is_file():
             problem = f"not a regular file; {NAME_A_MODEL}" if path.exists() else _absent_model(path)
             raise UsageError(f"{shown}: {problem}")
+        for file in _with_external_data(path):
+            if is_lfs_pointer(file):
+                raise UsageError(f"{escape_path(file)}: {LFS_POINTER}")
         return StoredModel(str(path), _format(path, shown), _stamp(path))
     except OSError as error:
         raise UsageError(f"{shown}: cannot be read: {(error.strerror or str(error)).lower()}") from error
@@ -186,9 +189,14 @@ def _pickle_problem(path: Path) -> str:
 
 
 def _stamp(path: Path) -> str:
-    """Sizes and times of the file and of the files that begin with its name, which hold external data."""
-    files = sorted(file for file in path.parent.glob(f"{_escaped(path.name)}*") if file.is_file())
-    return " ".join(f"{stat.st_size}@{stat.st_mtime_ns}" for stat in (file.stat() for file in files))
+    """Sizes and times of the file and of the files that hold its external data."""
+    stats = (file.stat() for file in _with_external_data(path))
+    return " ".join(f"{stat.st_size}@{stat.st_mtime_ns}" for stat in stats)
+
+
+def _with_external_data(path: Path) -> list[Path]:
+    """The file and those that begin with its name, which hold external data."""
+    return sorted(file for file in path.parent.glob(f"{_escaped(path.name)}*") if file.is_file())
 
 
 def _escaped(name: str) -> str:

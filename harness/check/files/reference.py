@@ -290,6 +290,7 @@ class FileReference:
             magnitudes=(),
             undefined=(),
             stochastic=stochastic,
+            unrepeatable="the reference draws random numbers at each call" if stochastic else None,
             at=at,
             repeats_shapes=repeats_shapes,
             undecidable=undecidable,

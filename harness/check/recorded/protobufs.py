@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, numpy_helper
 
 from harness.check.files.signatures import Declared, FileSignature, read_file_signature
+from harness.data_files import LFS_POINTER, is_lfs_pointer
 from harness.data_files.onnx_files import from_array, to_array
 from harness.errors import StageError, Unsupported
 from harness.exporters import Artifact
@@ -225,6 +226,8 @@ def _read_value(file: Path, declared: ValueInfoProto | None) -> Value:
 
 
 def _parse(path: Path, message: Message) -> None:
+    if is_lfs_pointer(path):
+        raise StageError(f"{_short_name(path)} is {LFS_POINTER}")
     try:
         message.ParseFromString(path.read_bytes())
     except DecodeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -311,6 +312,9 @@ def _parse_whole_output_rule(value: Any) -> OneRule:
             return Cosine(_number("cosine", least, -1, 1, "write a number of at most 1, such as 0.999"))
         case {"decisions": Mapping() as decisions, **rest} if not rest:
             return _parse_decisions(decisions)
+    if value in [*_KEYS]:
+        written = next(rule for rule in re.findall(r"{(?:[^{}]|{.*?})*}", RULE_SYNTAX) if f"{value}:" in rule)
+        raise invalid_value(f"{value} alone is not a tolerance", f"write {written}")
     unknown = [str(key) for key in value if key not in _KEYS] if isinstance(value, Mapping) else [str(value)]
     # Where no key is misspelt, rules that do not go together are, or a value is of the wrong kind.
     remedy = suggestion(unknown[0], [*_KEYS, "exact"], RULE_SYNTAX) if len(unknown) == 1 else RULE_SYNTAX
