@@ -97,8 +97,7 @@ def drawn_inputs(
             **({} if dtype.name == "float32" else {"dtype": dtype.name}),
             **_fill(each, dtype),
         }
-        fill = f" from {entry['fill']}" if "fill" in entry else ""
-        inputs.append(DrawnInput(NamedInput(label, dtype, shape), entry, f"{remark}{fill}"))
+        inputs.append(DrawnInput(NamedInput(label, dtype, shape), entry, f"{remark}{_range_in_words(entry)}"))
     if problems:
         raise InputsDoNotFit(problems)
     return inputs
@@ -177,6 +176,18 @@ def _closed(shape: Sequence[Any], axes: dict[str, int]) -> tuple[tuple[int, ...]
         sizes.append(axes.setdefault(size, small) if size else small)
         chosen.append(f"{size or f'axis {at}'}={sizes[-1]}")
     return tuple(sizes), ", ".join(chosen)
+
+
+def _range_in_words(entry: Mapping[str, Any]) -> str:
+    """What the values of whole numbers are drawn from; whether others mean anything to the model is not known."""
+    match entry.get("fill"):
+        case {"integers": [0, 1]}:
+            return " from 0 and 1; give --inputs for other values"
+        case {"integers": [low, high]}:
+            return f" from {low} to {high}"
+        case {"choice": _}:
+            return " from false and true"
+    return ""
 
 
 def _fill(declared: Declared, dtype: np.dtype[Any]) -> dict[str, Any]:
