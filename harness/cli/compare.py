@@ -159,7 +159,7 @@ def _what_to_give(results: Sequence[Result], inputs: Mapping[str, Any]) -> str:
     if any(map(has_no_number, results)):
         return GIVE_FINITE
     for name, entry in inputs.items():
-        shape = entry.get("shape", ()) if isinstance(entry, dict) else ()
+        shape: list[int] = entry.get("shape", []) if isinstance(entry, dict) else []
         if len(shape) == 4 and shape[-1] < min(shape[1:3]):  # as a file has it that takes the channels last
             batch, height, width, channels = shape
             return f"{GIVE_INPUTS} (channels first: --shape {name}={batch},{channels},{height},{width})"
