@@ -431,3 +431,5 @@ def test_which_input_is_missing_is_asked_for_where_no_names_agree(nets: Path, te
     (row,) = harness.compare_models(nets / "kinds.onnx", nets / "text.onnx", IDS).results
     assert "text.onnx has no input kinds" in str(row.message), "an input that the reference lacks"
     assert row.status == "error"
+    with pytest.raises(UsageError, match="kinds: the reference has no such input, and the file takes it"):
+        harness.compare_models(nets / "kinds.onnx", nets / "text.onnx")

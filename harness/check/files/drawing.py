@@ -68,6 +68,11 @@ def drawn_inputs(
         for label, (name, _) in given.items()
         if label not in {as_label(each.name) for each in declared}
     ]
+    problems += [
+        f"{each.name}: the reference has no such input, and the file takes it; name a reference that takes it too"
+        for each in _dropped_inputs(reference, subject)
+        if base is reference
+    ]
     if not base.has_names and not problems:
         problems.append("the inputs are not declared; give them")
     axes = _given_axes(declared, {label: shape for label, (_, shape) in given.items()})
@@ -104,7 +109,7 @@ def drawn_inputs(
 
 
 def _dropped_inputs(subject: FileSignature, reference: FileSignature) -> list[Declared]:
-    """The inputs of the reference that the file lacks; none if its names do not show which they are."""
+    """The inputs of ``reference`` that ``subject`` lacks; none if the names do not show which they are."""
     own = {as_label(each.name) for each in subject.inputs}
     others = [each for each in reference.inputs if as_label(each.name) not in own]
     return others if own and len(own) + len(others) == len(reference.inputs) else []
