@@ -172,6 +172,9 @@ def test_several_inputs_go_by_order() -> None:
     assert verdict.results[0].outputs[0].of == 3
 
 
+ON_META = nn.Linear(4, 4, device="meta")
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -182,6 +185,9 @@ def test_several_inputs_go_by_order() -> None:
         (lambda: harness.verify(nn.ReLU(), torch.ones(1), tolerance={"scaled": 2}), "scaled needs"),
         (lambda: harness.verify(nn.ReLU(), torch.ones(1), dynamic={"y": {0: "N"}}), "no input is named 'y'"),
         (lambda: harness.verify(nn.ReLU(), torch.ones(1), also=[{"y": torch.ones(2)}]), "each must have x"),
+        (lambda: harness.verify(ON_META, torch.ones(4)), "module: weight and 1 more are on the meta device"),
+        (lambda: harness.verify(nn.ReLU(), torch.ones(1, device="meta")), "inputs: x is on the meta device"),
+        (lambda: harness.compare_models(ON_META, ON_META, torch.ones(4)), "build it on the CPU, or load its weights"),
         (lambda: harness.compare("one", "one"), "str is not an array"),
         (lambda: harness.compare(np.ones(1), np.ones(1), {"ulp": -1}), "ulp"),
     ],

@@ -15,7 +15,14 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.compared_models import changed, two_by_two, with_input_named, with_other_weight, write_net
+from tests.compared_models import (
+    changed,
+    two_by_two,
+    with_channels_last,
+    with_input_named,
+    with_other_weight,
+    write_net,
+)
 from tests.conftest import Call
 
 
@@ -559,3 +566,26 @@ def test_a_pointer_of_git_lfs_is_named_as_one_wherever_a_file_is_read(harness: C
         assert (ran.code, f"{named}: {said}" in ran.err, len(ran.err.splitlines())) == (2, True, 1), ran.err
     ran = harness("run", "recorded", "--no-latency")
     assert (ran.code, f"model.onnx is {said}" in ran.out) == (1, True), ran.out
+
+
+def test_a_file_with_the_channels_last_gets_the_shape_that_its_module_takes(harness: Call, nets: Path) -> None:
+    changed(nets, with_channels_last, "nhwc.onnx")
+    words = ("compare", "nhwc.onnx", "net.py:Net", "--weights", "weights.pt")
+    drawn = harness(*words)
+    assert (drawn.code, "NOT COMPARED" in drawn.out) == (2, True), drawn.out
+    assert "(channels first: --shape x=2,3,8,8)" in drawn.out
+    given = harness(*words, "--shape", "x=2,3,8,8")
+    assert given.code == 0, given.out
+    other = harness("compare", "fixed.onnx", "net.py:Net", "--args", "{channels: 4}")
+    assert (other.code, "channels first" in other.out) == (2, False), other.out
+
+
+def test_the_screen_says_what_whole_numbers_were_drawn_from(harness: Call, here: Path) -> None:
+    for kind, words in {
+        TensorProto.INT64: "drawn from 0 and 1; give --inputs for other values",
+        TensorProto.UINT8: "drawn from 0 to 255",
+    }.items():
+        adds(here / "adds.onnx", kind)
+        ran = harness("compare", "adds.onnx", "adds.onnx")
+        assert ran.code == 0, ran.out
+        assert words in ran.out

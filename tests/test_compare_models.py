@@ -365,6 +365,14 @@ class Scale(nn.Module):
         return torch.tanh(x) * int(times)
 
 
+class Renamed(Scale):
+    """The same with another name for ``x``."""
+
+    def forward(self, value: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        """As above."""
+        return super().forward(value, times)
+
+
 IDS = {
     "ids": np.arange(12, dtype="int64").reshape(2, 6),
     "mask": np.ones((2, 6), "int64"),
@@ -436,9 +444,15 @@ def test_which_input_is_missing_is_asked_for_where_no_names_agree(nets: Path, te
     assert "export the file again with the reference's names (input_names), which show what it lacks" in str(
         row.message
     )
+    inputs = {"value": np.ones((2, 3), "float32"), "times": np.array(3)}
+    (row,) = harness.compare_models(nets / "scale.onnx", Renamed().eval(), inputs).results  # x is value by its kind
+    assert "scale.onnx has no input times: " in str(row.message)
+    assert "export the file again with the reference's names" in str(row.message)
     (row,) = harness.compare_models(nets / "kinds.onnx", nets / "text.onnx", IDS).results
     assert "text.onnx has no input kinds" in str(row.message), "an input that the reference lacks"
     assert row.status == "error"
+    with pytest.raises(UsageError, match="kinds: the reference has no such input, and the file takes it"):
+        harness.compare_models(nets / "kinds.onnx", nets / "text.onnx")
 
 
 def file_of(path: Path, nodes: list[onnx.NodeProto], inputs: dict[str, list[Any]], *constants: Any) -> Path:

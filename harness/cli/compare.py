@@ -115,7 +115,7 @@ def compare(subject: str, reference: str, **options: Any) -> int:
             saved.unlink(missing_ok=True)
         raise
     if nothing_compared(outcome.report):
-        advice = [_what_to_give(outcome.report.results)]
+        advice = [_what_to_give(outcome.report.results, comparison.spec["cases"][0]["inputs"])]
         if saved is not None:
             saved.unlink()
             advice.append(f"{saved} is not written: nothing was compared")
@@ -150,8 +150,8 @@ def _exit_code(code: int, *, compared: bool) -> int:
     return UsageError.exit_code if not compared and code < RuntimeMissing.exit_code else code
 
 
-def _what_to_give(results: Sequence[Result]) -> str:
-    """The advice where nothing was compared."""
+def _what_to_give(results: Sequence[Result], inputs: Mapping[str, Any]) -> str:
+    """The advice where nothing was compared at ``inputs``, as the spec has them."""
     from harness.report.comparison import has_no_number, is_random
 
     for option in ("tolerance", "weights", "loop"):
@@ -161,7 +161,14 @@ def _what_to_give(results: Sequence[Result]) -> str:
         return "copy the files again, with their external data"
     if any(map(is_random, results)):
         return GIVE_REPEATABLE
-    return GIVE_FINITE if any(map(has_no_number, results)) else GIVE_INPUTS
+    if any(map(has_no_number, results)):
+        return GIVE_FINITE
+    for name, entry in inputs.items():
+        shape: list[int] = entry.get("shape", []) if isinstance(entry, dict) else []
+        if len(shape) == 4 and shape[-1] < min(shape[1:3]):  # as a file has it that takes the channels last
+            batch, height, width, channels = shape
+            return f"{GIVE_INPUTS} (channels first: --shape {name}={batch},{channels},{height},{width})"
+    return GIVE_INPUTS
 
 
 def _question(subject: str, reference: str, options: dict[str, Any]) -> Question:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import fx, nn
 
 from harness.errors import UsageError
-from harness.model.tensors import to_torch
+from harness.model.tensors import ON_META, to_torch
 from harness.model.user_modules import script_signature
 from harness.spec.language.case import Case
 from harness.spec.language.inputs.structure import (
@@ -212,5 +212,7 @@ def _copied(label: str, value: Any) -> torch.Tensor:
                 f"inputs: {label} has dtype {value.dtype}, which torch does not have; convert it"
             ) from error
     if isinstance(value, torch.Tensor):
+        if value.is_meta:
+            raise UsageError(f"inputs: {label} is {ON_META}; give a tensor on the CPU")
         return value.detach().clone().cpu()
     raise UsageError(f"inputs: {label} is {type(value).__name__}, not a tensor; use torch.tensor")

@@ -22,8 +22,8 @@ from harness.deprecated import old_attributes
 from harness.errors import UsageError
 from harness.model.binding import MixedLabels, TakesFlatInputs, bind_labels
 from harness.model.running import FirstCall, first_call, run_module, seed_torch, size_in_bytes
-from harness.model.tensors import copy_module, copy_tensor, to_torch
-from harness.model.user_modules import call_factory, load_stored_module
+from harness.model.tensors import copy_module, copy_tensor, require_values, to_torch
+from harness.model.user_modules import call_factory, factory_label, load_stored_module
 from harness.model.weights import find_parameter, load_weights, require_all_weights, tensors_of_state
 from harness.spec.language.case import (
     Case,
@@ -152,6 +152,8 @@ def build_as_returned(weighted: WeightedModel, case: Case) -> nn.Module:
         module = module.to(DTYPES[case.dtype])
     if weighted.weights_file:
         require_all_weights(module, weighted.weights, weighted.weights_file)
+    if isinstance(weighted.model, FactoryModel):
+        require_values(module, factory_label(weighted.model))
     load_weights(module, ((name, array(spec, _weight_shape(module, name))) for name, spec in weighted.weights.items()))
     return module
 

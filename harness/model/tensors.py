@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from harness.errors import UsageError
 from harness.spec.language.case import Layout
 
 Array = NDArray[Any]
@@ -91,6 +92,26 @@ def _filled_with_nan(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor
     if dtype.is_floating_point or dtype.is_complex:
         return torch.empty(shape, dtype=dtype).fill_(float("nan"))
     return torch.full(shape, True if dtype == torch.bool else torch.iinfo(dtype).max, dtype=dtype)
+
+
+ON_META = "on the meta device, which holds no values"
+
+
+def copied_to_cpu(module: Module, words: str) -> Module:
+    """A copy of ``module`` on the CPU; messages call it ``words``.
+
+    Raises :class:`UsageError` for one that has parameters or buffers on the meta device.
+    """
+    require_values(module, words)
+    return copy_module(module).cpu()
+
+
+def require_values(module: nn.Module, words: str) -> None:
+    """Raise :class:`UsageError` if parameters or buffers of ``module`` are on the meta device."""
+    without = [name for name, each in (*module.named_parameters(), *module.named_buffers()) if each.is_meta]
+    if without:
+        are = "is" if len(without) == 1 else f"and {len(without) - 1:,} more are"
+        raise UsageError(f"{words}: {without[0]} {are} {ON_META}; build it on the CPU, or load its weights first")
 
 
 def copy_module(module: Module, *, aliased: bool = False) -> Module:

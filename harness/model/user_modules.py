@@ -40,10 +40,10 @@ def call_factory(factory: FactoryModel) -> nn.Module:
     """
     function = find_factory(factory)
     if problem := argument_problem(function, factory.args, "give them under `args`"):
-        raise UsageError(f"{_label(factory)} {problem}")
+        raise UsageError(f"{factory_label(factory)} {problem}")
     module = function if isinstance(function, nn.Module) else function(**factory.args)
     if not isinstance(module, nn.Module):
-        raise UsageError(f"{_label(factory)} returned {type(module).__name__}; it must return an nn.Module")
+        raise UsageError(f"{factory_label(factory)} returned {type(module).__name__}; it must return an nn.Module")
     return without_compilation(module)
 
 
@@ -99,7 +99,7 @@ def find_factory(factory: FactoryModel) -> Any:
     module_name, _, name = factory.factory.rpartition(":")
     is_file = module_name.endswith(".py")
     source = _shown(module_name) if is_file else f"module {module_name!r}"
-    label = _label(factory)
+    label = factory_label(factory)
     try:
         module = (import_user_file if is_file else import_user_module)(module_name, label)
     except ImportError as error:
@@ -127,7 +127,8 @@ def exit_at_import(label: str, error: SystemExit) -> UsageError:
     return UsageError(f"{label}: its import calls {call}; {advice}")
 
 
-def _label(factory: FactoryModel) -> str:
+def factory_label(factory: FactoryModel) -> str:
+    """What messages call the user's callable."""
     module_name, _, name = factory.factory.rpartition(":")
     return f"factory '{_shown(module_name) if module_name.endswith('.py') else module_name}:{name}'"
 

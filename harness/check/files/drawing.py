@@ -68,6 +68,11 @@ def drawn_inputs(
         for label, (name, _) in given.items()
         if label not in {as_label(each.name) for each in declared}
     ]
+    problems += [
+        f"{each.name}: the reference has no such input, and the file takes it; name a reference that takes it too"
+        for each in _dropped_inputs(reference, subject)
+        if base is reference
+    ]
     if not base.has_names and not problems:
         problems.append("the inputs are not declared; give them")
     axes = _given_axes(declared, {label: shape for label, (_, shape) in given.items()})
@@ -97,15 +102,14 @@ def drawn_inputs(
             **({} if dtype.name == "float32" else {"dtype": dtype.name}),
             **_fill(each, dtype),
         }
-        fill = f" from {entry['fill']}" if "fill" in entry else ""
-        inputs.append(DrawnInput(NamedInput(label, dtype, shape), entry, f"{remark}{fill}"))
+        inputs.append(DrawnInput(NamedInput(label, dtype, shape), entry, f"{remark}{_range_in_words(entry)}"))
     if problems:
         raise InputsDoNotFit(problems)
     return inputs
 
 
 def _dropped_inputs(subject: FileSignature, reference: FileSignature) -> list[Declared]:
-    """The inputs of the reference that the file lacks; none if its names do not show which they are."""
+    """The inputs of ``reference`` that ``subject`` lacks; none if the names do not show which they are."""
     own = {as_label(each.name) for each in subject.inputs}
     others = [each for each in reference.inputs if as_label(each.name) not in own]
     return others if own and len(own) + len(others) == len(reference.inputs) else []
@@ -177,6 +181,18 @@ def _closed(shape: Sequence[Any], axes: dict[str, int]) -> tuple[tuple[int, ...]
         sizes.append(axes.setdefault(size, small) if size else small)
         chosen.append(f"{size or f'axis {at}'}={sizes[-1]}")
     return tuple(sizes), ", ".join(chosen)
+
+
+def _range_in_words(entry: Mapping[str, Any]) -> str:
+    """What the values of whole numbers are drawn from; whether others mean anything to the model is not known."""
+    match entry.get("fill"):
+        case {"integers": [0, 1]}:
+            return " from 0 and 1; give --inputs for other values"
+        case {"integers": [low, high]}:
+            return f" from {low} to {high}"
+        case {"choice": _}:
+            return " from false and true"
+    return ""
 
 
 def _fill(declared: Declared, dtype: np.dtype[Any]) -> dict[str, Any]:

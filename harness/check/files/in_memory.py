@@ -192,8 +192,10 @@ def _array(label: str, value: Any) -> Array:
             raise UsageError(f"inputs: {label} has dtype {values.dtype}, which no input can have; convert it")
         return values
     if hasattr(value, "detach"):
-        from harness.model.tensors import to_numpy
+        from harness.model.tensors import ON_META, to_numpy
 
+        if getattr(value, "is_meta", False):
+            raise UsageError(f"inputs: {label} is {ON_META}; give a tensor on the CPU")
         return to_numpy(value)
     raise UsageError(f"inputs: {label} is {type(value).__name__}, not an array; give NumPy arrays or tensors")
 
@@ -235,10 +237,10 @@ def _module_answers(case: Case, side: StoredModel | nn.Module, sets: Sequence[In
     """The answers of a module in memory, or of one that torch loads."""
     from harness.check.module.in_memory import InMemoryCase
     from harness.model.binding import takes_tensors
-    from harness.model.tensors import copy_module, to_torch
+    from harness.model.tensors import copied_to_cpu, to_torch
     from harness.model.user_modules import load_stored_module
 
-    module = load_stored_module(side) if isinstance(side, StoredModel) else copy_module(side).cpu()
+    module = load_stored_module(side) if isinstance(side, StoredModel) else copied_to_cpu(side, "module")
     tensors = [{label: to_torch(values) for label, values in each.items()} for each in sets]
     return InMemoryCase(case, ArtifactCache(None, scratch), takes_tensors(module, case), tensors)
 
@@ -246,7 +248,7 @@ def _module_answers(case: Case, side: StoredModel | nn.Module, sets: Sequence[In
 def _check_module(case: Case, module: nn.Module, reference: ReferenceAnswers, settings: Settings) -> Result:
     """The result of a module that is called as it is. Nobody is blamed: there is no export and no runtime."""
     from harness.model.binding import takes_tensors
-    from harness.model.tensors import copy_module
+    from harness.model.tensors import copied_to_cpu
     from harness.runtimes._torch_session import TorchSession
 
     clock = Clock()
@@ -261,7 +263,7 @@ def _check_module(case: Case, module: nn.Module, reference: ReferenceAnswers, se
         def open_session() -> Session:
             import torch
 
-            called = takes_tensors(copy_module(module).cpu(), case)
+            called = takes_tensors(copied_to_cpu(module, "module"), case)
             return TorchSession(called, {"threads": str(torch.get_num_threads())}, "cpu", "none")
 
         with clock.stage("run"):

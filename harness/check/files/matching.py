@@ -94,28 +94,22 @@ class InputsDoNotFit(StageError):
 
 
 def match_inputs(
-    given: Sequence[NamedInput],
-    signature: FileSignature,
-    file: str,
-    names: Mapping[str, str] | None = None,
-    *,
-    may_drop: bool = False,
+    given: Sequence[NamedInput], signature: FileSignature, file: str, *, may_drop: bool = False
 ) -> MatchedInputs:
     """Match the inputs ``given`` with those of the file, which messages call ``file``.
 
-    ``names`` gives the file's name of an input by label, where the user wrote it. With ``may_drop`` the file may lack
-    inputs, if all that it has are matched by name. Raises :class:`InputsDoNotFit` with every problem.
+    With ``may_drop`` the file may lack inputs, if all that it has are matched by name. Raises :class:`InputsDoNotFit`
+    with every problem.
     """
     if not signature.has_names:
         return MatchedInputs(tuple(Binding(each.label, each.label) for each in given))
     matching = _Matching(list(given), list(signature.inputs))
-    _match_as_written(matching, names or {})
     _match_by_name(matching, str)
     _match_by_name(matching, as_label)
     dropped = _drop_others(matching, file) if may_drop else ()
     _match_by_kind(matching, file)
     _match_by_order(matching, file, none_by_name=not matching.pairs)
-    problems = [*_unmatched(matching, given, signature, file)]
+    problems = [*_unmatched(matching, given, signature, file, may_drop=may_drop)]
     bindings: dict[str, Binding] = {}
     for each, other in matching.pairs:
         if other.dtype is None and signature.floating is not None and each.dtype.name in FLOATING:
@@ -128,14 +122,6 @@ def match_inputs(
     if problems:
         raise InputsDoNotFit(problems)
     return MatchedInputs(tuple(bindings[each.name] for each in signature.inputs), tuple(matching.notes), dropped)
-
-
-def _match_as_written(matching: _Matching, names: Mapping[str, str]) -> None:
-    for label, name in names.items():
-        given = next((each for each in matching.given if each.label == label), None)
-        declared = next((each for each in matching.declared if each.name == name), None)
-        if given is not None and declared is not None:
-            matching.pair(given, declared)
 
 
 def _match_by_name(matching: _Matching, spelled: Callable[[str], str]) -> None:
@@ -194,7 +180,9 @@ def _match_by_order(matching: _Matching, file: str, *, none_by_name: bool) -> No
         matching.pair(each, other)
 
 
-def _unmatched(matching: _Matching, given: Sequence[NamedInput], signature: FileSignature, file: str) -> Iterator[str]:
+def _unmatched(
+    matching: _Matching, given: Sequence[NamedInput], signature: FileSignature, file: str, *, may_drop: bool
+) -> Iterator[str]:
     if not matching.given and not matching.declared:
         return
     both = f"the inputs are ({', '.join(map(str, given))}), {file} takes {signature}"
@@ -206,7 +194,8 @@ def _unmatched(matching: _Matching, given: Sequence[NamedInput], signature: File
     elif missing:
         yield f"no input for {missing}: {both}; give one"
     else:
-        yield f"{file} has no input {extra}: {both}"
+        advice = f"; {EXPORT_WITH_NAMES}" if may_drop and signature.inputs else ""
+        yield f"{file} has no input {extra}: {both}{advice}"
 
 
 def _bind(given: NamedInput, declared: Declared, file: str) -> tuple[Binding, str | None, str | None]:

@@ -31,7 +31,7 @@ from harness.model.binding import NestedTensors, TakesFlatInputs, bind_labels, n
 from harness.model.build import Subject, called_subject, initialise_lazy, structure_of
 from harness.model.reference import compute_reference
 from harness.model.state import references_of
-from harness.model.tensors import copy_module
+from harness.model.tensors import copied_to_cpu
 from harness.model.user_modules import without_compilation
 from harness.result import Result
 from harness.spec.language.case import Case, FactoryModel, TensorSpec, WeightedModel
@@ -61,7 +61,7 @@ def check_module(
         raise UsageError(f"module: {type(module).__name__} is not a torch.nn.Module; give the model itself")
     read = [nested_tensors(each) for each in inputs]
     all_inputs = [each.tensors for each in read]
-    module = without_compilation(copy_module(module).cpu())
+    module = without_compilation(copied_to_cpu(module, "module"))
     case = replace(_case(module, all_inputs, tolerance, dynamic), structure=read[0].nested)
     module = _wrapped(module, read[0])
     with tempfile.TemporaryDirectory(prefix="harness-") as scratch, torch.random.fork_rng(devices=()):
