@@ -21,6 +21,7 @@ from harness.cli.options import (
     timeout_option,
 )
 from harness.cli.process import echo
+from harness.cli.reports import tell_incomplete
 from harness.errors import RuntimeMissing, UsageError
 
 if TYPE_CHECKING:
@@ -175,6 +176,7 @@ def _failure(path: Path, number: str, *, allow_import: bool) -> tuple[str, Specs
     report = read_report(path)
     failures = unexpected(report.results)
     paths = tuple(map(str, report.run.get("paths", ())))
+    tell_incomplete(path, report)
     if not 1 <= int(number) <= len(failures):
         how_many = f"{len(failures)} failures" if len(failures) != 1 else "1 failure"
         raise UsageError(

@@ -112,6 +112,9 @@ class Run(Open):
     targets: list[str] = []
     keywords: list[str] = []
     shard: str | None = None
+    shards: list[str] = []
+    unfinished: list[str] = []
+    missing_shards: list[str] = []
     allow_import: bool = False
     seconds: NotNegative = 0.0
     began: str = ""
