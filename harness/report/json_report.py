@@ -116,6 +116,9 @@ class Run(Open):
     unfinished: list[str] = []
     missing_shards: list[str] = []
     allow_import: bool = False
+    layers: bool = False
+    strict: bool = False
+    strict_ulp: Count | None = None
     seconds: NotNegative = 0.0
     began: str = ""
     interrupted: bool = False
