@@ -31,12 +31,13 @@ wrong model. A wrong list (2) comes before both, because every status depends on
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.errors import Problem
-from harness.result import Result
+from harness.errors import SIGNAL_EXIT_BASE, Problem
+from harness.result import Report, Result
 from harness.spec.targets import split_target
 
 if TYPE_CHECKING:
@@ -182,3 +183,17 @@ def exit_code(results: Sequence[Result], problems: Sequence[Problem] = (), missi
     if missing or statuses == {"skipped"}:
         return 3
     return 0
+
+
+def exit_code_of_merged(report: Report) -> int:
+    """The exit code of the run that ``report`` was merged from: never 0 if its complaints say that it has no verdict.
+
+    If a part was interrupted, it is that of an interrupted run; if a shard is missing, 1.
+    """
+    if report.run.get("interrupted"):
+        name = str(report.run.get("interrupted_by"))
+        return SIGNAL_EXIT_BASE + signal.Signals[name] if name in signal.Signals.__members__ else 1
+    code = exit_code(report.results)
+    if code == 0 and report.run.get("missing_shards"):
+        return 1
+    return 3 if code == 0 and report.run.get("complaints") else code

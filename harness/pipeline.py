@@ -28,7 +28,7 @@ from harness.gate import apply_known_failures, final_result
 from harness.plan import Plan, Shard, plan
 from harness.registry import plugins
 from harness.report import write
-from harness.report.diff import MIN_EFFECT, Diff, diff, verdict_of
+from harness.report.diff import MIN_EFFECT, Diff, diff, is_same_request, verdict_of
 from harness.report.diff.start import StartFigure
 from harness.report.json_report import read_report
 from harness.report.wording import UNEXPECTED
@@ -170,7 +170,7 @@ def run(request: Request, listener: ProgressListener, specs: Specs | None = None
         report = Report(describe(), with_other_targets(judged.results, further), about)
         changed = None
         if baseline is not None:
-            partial = bool(not_run or request.only) or not _is_same_request(baseline.run, about)
+            partial = bool(not_run or request.only) or not is_same_request(baseline.run, about)
             changed = diff(baseline, report, min_effect=request.min_effect, allow_missing=partial, gate=request.gate)
             against = {"file": str(request.baseline), "verdict": verdict_of(changed)}
             report = replace(report, run=about | {"baseline": against, "comparison": changed.to_dict()})
@@ -199,11 +199,6 @@ def _require(runtimes: Sequence[str], *, here: bool) -> None:
         available = plugins("runtimes")[name].availability()
         if here and not available.present:
             raise RuntimeMissing(f"--require {available.unavailable_message(name)}")
-
-
-def _is_same_request(before: Mapping[str, object], now: Mapping[str, object]) -> bool:
-    """True if both runs were to do the same checks, so that one that is missing now was lost."""
-    return all(before.get(key) == now[key] for key in ("paths", "targets", "keywords", "shard"))
 
 
 def _timed_like_baseline(request: Request, baseline: Report | None) -> Request:
@@ -338,6 +333,9 @@ def _describe_run(
         "keywords": list(request.keywords),
         "shard": None if request.shard is None else f"{request.shard.index}/{request.shard.count}",
         "allow_import": request.allow_import,
+        "layers": bool(request.settings.layers),
+        "strict": request.strict,
+        "strict_ulp": request.settings.strict_ulp,
         "files": len(specs.files),
         "bundle": None if specs.bundle is None else specs.bundle.report_entry,
         "seconds": round(time.time() - began, 2),

@@ -35,14 +35,14 @@ cases:
 CASE = "too-narrow[inputs.x.shape=[3]]"
 
 
-def run_advised_command(harness: Call, ran: Ran, case: str) -> Ran:
+def run_advised_command(harness: Call, ran: Ran, case: str, *options: str) -> Ran:
     """Run the command that the report and the terminal show for ``case``."""
     assert ran.code == 1, ran.err
     report = Path("reports/latest/report.md").read_text(encoding="utf-8")
     commands = [command for command in re.findall(r"`(harness explain [^`]+)`", report) if case in command]
     assert len(commands) == 1
     assert commands[0] in [line.strip() for line in ran.out.splitlines()], "on the terminal it is one line"
-    return harness(*shlex.split(commands[0])[1:])
+    return harness(*shlex.split(commands[0])[1:], *options)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,96 @@ def test_it_may_import_code_if_the_run_was_allowed_to(
     explained = run_advised_command(harness, ran, "too-narrow")
     assert explained.code == 1, explained.err
     assert "own/too-narrow on trace/torch-cpu: failed" in explained.out
+
+
+HIDDEN = """
+harness: 1
+factory: own_code:net
+cases:
+  - {name: hidden, inputs: {x: {shape: [1, 2, 4, 4]}}}
+"""
+HIDING = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(2, 2, 1)
+        self.pool = nn.AvgPool2d(2, 1, divisor_override=5)
+        self.last = nn.ReLU()
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.last(x) + 1e-9 * self.pool(nn.functional.pad(x, (0, 1, 0, 1)))
+
+def net():
+    return Net()
+"""
+
+
+def test_it_looks_at_the_layers_if_the_run_did(harness: Call, spec: Callable[[str, str], Path], here: Path) -> None:
+    (here / "own_code.py").write_text(HIDING, encoding="utf-8")
+    spec("own.yaml", HIDDEN)
+    words = ("run", "specs", "--targets", "onnx-torchscript@17/ort-cpu", "--no-latency", "--allow-import")
+    assert harness(*words).code == 0
+    explained = run_advised_command(harness, harness(*words, "--layers"), "hidden")
+    for again in (explained, harness("explain", "--last", "--allow-import"), harness("explain", "1", "--allow-import")):
+        assert again.code == 1, again.err
+        assert "the outputs agree, but a layer is wrong by itself: one step at pool, " in again.out
+
+
+def test_a_saved_spec_names_the_command_that_looks_at_the_layers(
+    harness: Call, spec: Callable[[str, str], Path], here: Path
+) -> None:
+    (here / "own_code.py").write_text(HIDING, encoding="utf-8")
+    spec("own.yaml", HIDDEN)
+    words = ("pack", "specs", "--targets", "onnx-torchscript@17/ort-cpu", "--allow-import", "-o", "packed")
+    assert harness(*words).code == 0
+    next((here / "packed").rglob("*.onnx")).rename(here / "off.onnx")
+    np.savez(here / "x.npz", x=np.ones((1, 2, 4, 4), np.float32))
+    asked = ("off.onnx", "own_code.py:net", "--inputs", "x.npz", "--layers", "--save-spec", "a b.yaml")
+    compared = harness("compare", *asked)
+    assert compared.code == 1, compared.out + compared.err
+    header = (here / "a b.yaml").read_text(encoding="utf-8").splitlines()[0]
+    command = header.partition(" in CI: ")[2]
+    assert command == "harness run 'a b.yaml' --layers --allow-import"
+    assert f"in CI: {command}\n" in compared.out
+    assert harness(*shlex.split(command)[1:]).code == 1
+    (advised,) = re.findall(r"find the first node that differs: (harness explain .+)", compared.out)
+    assert harness(*shlex.split(advised)[1:]).code == 1
+
+
+INCONCLUSIVE = """
+harness: 1
+layer: Sigmoid
+cases:
+  - {name: far-left, inputs: {x: {shape: [64], fill: {uniform: [-60, -40]}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--strict",), "  the pass is inconclusive, which a strict run does not accept: "),
+        (("--strict-ulp", "8"), "values differ by more than the tolerance"),
+    ],
+)
+def test_it_is_as_strict_as_the_run(
+    harness: Call, spec: Callable[[str, str], Path], options: tuple[str, ...], says: str
+) -> None:
+    spec("sigmoid.yaml", INCONCLUSIVE)
+    words = ("--targets", "onnx-torchscript@17/ort-cpu")
+    assert harness("run", "specs", *words, "--no-latency").code == 0
+    ran = harness("run", "specs", *words, "--no-latency", *options)
+    explained = run_advised_command(harness, ran, "far-left", "--budget", "0.1")
+    for again in (explained, harness("explain", "--last", "--budget", "0.1")):
+        assert again.code == 1, again.err
+        assert says in again.out
+    if "--strict-ulp" in options:
+        assert "Script\n" in explained.out
+        assert "does not reproduce" not in explained.out
+    plain = harness("explain", "far-left", *("--target", words[1]))
+    assert (plain.code, "passed; there is nothing to explain" in plain.out) == (0, True)
 
 
 def test_it_finds_a_recorded_model(harness: Call, here: Path) -> None:

@@ -320,4 +320,4 @@ def test_an_inconclusive_pass_fails_on_request(project: pytest.Pytester) -> None
     assert project.runpytest_inprocess(*options).ret == 0
     strict = project.runpytest_inprocess(*options, "--harness-strict")
     assert strict.ret == 1
-    strict.stdout.fnmatch_lines(["*the pass is inconclusive*no value was compared*"])
+    strict.stdout.fnmatch_lines(["*the pass is inconclusive*no value was compared*", "*harness explain * --strict"])

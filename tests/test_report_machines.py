@@ -11,10 +11,13 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from harness.errors import SpecError
+from harness.gate import exit_code_of_merged
+from harness.report.json_report import JsonReport
 from harness.report.machines import merge
-from harness.report.wording import next_step
+from harness.report.wording import next_step, verdict
 from harness.result import Report, Result
 from tests.browser import opened, written
+from tests.conftest import Call
 from tests.report_samples import FAILED, LATENCY, PASSED
 
 HOST: dict[str, Any] = {"cpu": {"model": "Ryzen 7", "cores": 8, "mhz": 3400}, "packages": {"onnxruntime": "1.32.0"}}
@@ -78,6 +81,73 @@ def test_a_check_on_only_one_machine_keeps_its_target() -> None:
     made = merge([(Path("a.json"), Report(HOST, (PASSED,))), (Path("b.json"), Report(BOARD, (FAILED,)))])
     assert [result.target for result in made.results] == [PASSED.target, FAILED.target]
     assert "machines" not in made.run
+
+
+def shard(name: str | None, *results: Result, **run: object) -> tuple[Path, Report]:
+    return Path(f"{name or 'all'}.json".replace("/", "-")), Report(HOST, results, {"shard": name, **run})
+
+
+def of_case(number: int) -> Result:
+    return replace(PASSED, case=f"a/{number}")
+
+
+def test_a_merge_without_all_shards_has_no_verdict_and_names_those_that_are_missing() -> None:
+    one = merge([shard("1/2", of_case(1))])
+    assert one.run["complaints"] == ["shard 2/2 is missing; merge with the report of each"]
+    assert verdict(one).startswith("No verdict: shard 2/2 is missing; ")
+    assert exit_code_of_merged(one) == 1
+    three = merge([shard("2/4", of_case(2))])
+    assert three.run["complaints"] == ["shards 1/4, 3/4, 4/4 are missing; merge with the report of each"]
+    assert len(merge([shard("2/999999999", of_case(2))]).run["complaints"]) == 1
+
+
+def test_shards_may_be_merged_in_steps() -> None:
+    step = merge([shard("1/3", of_case(1)), shard("3/3", of_case(3))])
+    assert exit_code_of_merged(step) == 1
+    whole = merge([(Path("step.json"), step), shard("2/3", of_case(2))])
+    assert (whole.run["complaints"], exit_code_of_merged(whole)) == ([], 0)
+    assert exit_code_of_merged(merge([shard("1/2", of_case(1)), shard("2/2", of_case(2))])) == 0
+
+
+def test_each_of_two_machines_needs_all_its_shards() -> None:
+    host = [shard("1/2", of_case(1)), shard("2/2", of_case(2))]
+    board = [(path.with_stem(f"board-{path.stem}"), replace(made, environment=BOARD)) for path, made in host]
+    assert exit_code_of_merged(merge([*host, *board])) == 0
+    lacking = merge([*host, board[0]])
+    assert lacking.run["complaints"] == ["shard 2/2 is missing; merge with the report of each"]
+
+
+def test_a_merge_with_an_interrupted_shard_exits_as_an_interrupted_run_and_names_it() -> None:
+    stopped = shard("2/2", of_case(2), interrupted=True, interrupted_by="SIGTERM")
+    made = merge([shard("1/2", of_case(1)), stopped])
+    assert verdict(made).startswith("No verdict: 2-2.json: the run was interrupted by SIGTERM; continue it with ")
+    assert exit_code_of_merged(made) == 128 + 15
+    again = merge([(Path("whole.json"), made), (Path("other.json"), Report(HOST, (FAILED,)))])
+    assert again.run["complaints"] == made.run["complaints"]
+    assert exit_code_of_merged(again) == 128 + 15
+    unknown = shard(None, of_case(1), interrupted=True, interrupted_by="SIGNOTHING")
+    assert exit_code_of_merged(merge([unknown])) == 1
+
+
+def test_a_merge_exits_3_if_a_required_runtime_was_missing_and_1_if_a_check_failed() -> None:
+    complaint = "required runtime trt is not available"
+    required = shard(None, of_case(1), complaints=[complaint])
+    assert exit_code_of_merged(merge([required])) == 3
+    assert exit_code_of_merged(merge([required, shard(None, FAILED)])) == 1
+
+
+def test_commands_that_read_a_report_say_that_its_run_was_interrupted(harness: Call, here: Path) -> None:
+    (here / "kept").mkdir()
+    for name, by in (("kept/whole.json", None), ("kept/part.json", "SIGTERM")):
+        made = Report(HOST, (PASSED,), {"interrupted": by is not None, "interrupted_by": by, "paths": ["specs"]})
+        (here / name).write_text(JsonReport().render(made), encoding="utf-8")
+    said = "kept/part.json: not all checks were done: the run was interrupted by SIGTERM"
+    assert said in harness("diff", "kept/whole.json", "kept/part.json").err
+    assert said not in harness("diff", "kept/whole.json", "kept/whole.json").err
+    assert said in harness("explain", "--last", "--report", "kept/part.json").err
+    assert said in harness("known-failures", "update", "kept/part.json").err
+    assert "not all checks were done: the run was interrupted by SIGTERM" in harness("history", "kept").out
+    assert harness("merge", "kept/part.json", "-o", "whole").code == 128 + 15
 
 
 def test_the_next_step_names_the_target_alone() -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -20,7 +21,7 @@ from rich.console import Console
 from harness.cli import cli
 from harness.errors import escape_path, unescape_path
 from harness.report.markdown import MarkdownReport
-from harness.report.shell import command_line, explain_words, resume_words
+from harness.report.shell import command_line, deciding_options, explain_words, resume_words
 from harness.report.terminal import show
 from harness.report.wording import next_step
 from harness.result import Report
@@ -34,14 +35,23 @@ printable = words.filter(str.isprintable) | st.sampled_from(AWKWARD)
 anything = words | st.sampled_from([*AWKWARD, *UNPRINTABLE])
 
 
-@given(printable, printable, st.none() | printable, st.booleans())
-def test_explain_selects_the_case_that_was_meant(case: str, target: str, folder: str | None, allow: bool) -> None:
-    line = command_line(explain_words(case, target.removeprefix("-") or "t", folder, allow_import=allow))
+runs = st.fixed_dictionaries(
+    {"allow_import": st.booleans(), "layers": st.booleans(), "strict": st.booleans()},
+    optional={"strict_ulp": st.none() | st.integers(0, 99)},
+)
+
+
+@given(printable, printable, st.none() | printable, runs)
+def test_explain_selects_the_case_that_was_meant_with_the_options_that_decide(
+    case: str, target: str, folder: str | None, run: dict[str, Any]
+) -> None:
+    line = command_line(explain_words(case, target.removeprefix("-") or "t", folder, deciding_options(run)))
     harness, command, *rest = shlex.split(line)
     assert (harness, command) == ("harness", "explain")
     parameters = _parsed("explain", rest)
     assert (parameters["case"], parameters["paths"]) == (case, () if folder is None else (folder,))
-    assert (parameters["target"], parameters["allow_import"]) == (target.removeprefix("-") or "t", allow)
+    assert parameters["target"] == (target.removeprefix("-") or "t")
+    assert {key: parameters[key] for key in run} == run
 
 
 @given(st.lists(printable, min_size=1, max_size=3), st.booleans())

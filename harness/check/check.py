@@ -56,7 +56,8 @@ def check_with_script(prepared: CaseContext, target: Target, settings: Settings,
     result = check(prepared, target, settings, clock)
     if result.status not in {"failed", "error"}:
         return result
-    return replace(result, reproduction=reproduction(prepared.case, target, result, lambda: prepared.references[0]))
+    script = reproduction(prepared.case, target, result, lambda: prepared.references[0], settings.strict_ulp)
+    return replace(result, reproduction=script)
 
 
 def check(prepared: CaseContext, target: Target, settings: Settings, clock: Clock) -> Result:
@@ -331,8 +332,7 @@ def _with_stop(result: Result, stop: StageStopped, prepared: CaseContext, target
         return with_error(result, replace(stop, message=f"{stop.message}; {reason}"))
 
     def gives_expected(session: Session) -> bool:
-        tolerance = prepared.tolerance(artifact.opset, target)
-        references = prepared.references_for(target)
+        tolerance, references = prepared.tolerance(artifact.opset, target), prepared.references_for(target)
         answers = [(each, each.comparable_part(session.run(each.inputs))) for each in references]
         return all(compare_with_reference(answer, each, tolerance).passed for each, answer in answers)
 

@@ -98,7 +98,7 @@ def compare(subject: str, reference: str, **options: Any) -> int:
     specs = _specs(comparison, question)
     saved = options["save_spec"]
     if saved is not None:
-        specs = _save(comparison, question, saved, words)
+        specs = _save(comparison, question, saved, words, layers=options["layers"])
     request = Request(
         paths=(str(saved),) if saved is not None else (subject, reference),
         targets=words or ("default",),
@@ -298,8 +298,9 @@ def specs_of(spec: Mapping[str, Any], home: Path, *, allow_import: bool) -> Spec
     return Specs(cases, (), home, None, allow_import=allow_import)
 
 
-def _save(comparison: ComparisonSpec, question: Question, path: Path, targets: Sequence[str]) -> Specs:
+def _save(comparison: ComparisonSpec, question: Question, path: Path, targets: Sequence[str], *, layers: bool) -> Specs:
     """Write the spec, with the ``targets`` if any were named, and read it back."""
+    from harness.report.shell import as_argument, command_line, deciding_options
     from harness.scaffold.comparison import moved_spec, spec_text
     from harness.spec.discovery import load_specs, spec_folder
 
@@ -311,8 +312,9 @@ def _save(comparison: ComparisonSpec, question: Question, path: Path, targets: S
         raise UsageError(f"--save-spec {path}: {error}, or the spec above it") from None
     if targets:
         spec["cases"] = [{**case, "targets": list(targets)} for case in spec["cases"]]
-    flags = " --allow-import" if _runs_code(question) else ""
-    header = f"# Written by `harness compare`. It asks the same in CI: harness run {path}{flags}\n"
+    options = deciding_options({"layers": layers, "allow_import": _runs_code(question)})
+    in_ci = command_line(["harness", "run", as_argument(str(path)), *options])
+    header = f"# Written by `harness compare`. It asks the same in CI: {in_ci}\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(spec_text(spec, header), encoding="utf-8")
@@ -323,9 +325,9 @@ def _save(comparison: ComparisonSpec, question: Question, path: Path, targets: S
 
 def _advice(outcome: Outcome, specs: Specs, saved: Path | None, report_dir: Path, *, runs_code: bool) -> list[str]:
     from harness.cli.explain import REPORT
-    from harness.report.shell import as_argument, command_line
+    from harness.report.shell import as_argument, command_line, deciding_options
 
-    options = ["--allow-import"] if runs_code else []
+    options = deciding_options({**outcome.report.run, "allow_import": runs_code})
     if saved is None:
         report = report_dir / "report.json"
         which = [] if report == Path(REPORT) else ["--report", str(report)]

@@ -15,15 +15,19 @@ from harness.cli.options import (
     FOLDER,
     KNOWN_FAILURES,
     SECONDS,
+    STRICT,
+    STRICT_ULP,
     case_words,
     complete_word,
     single_target_words,
     timeout_option,
 )
 from harness.cli.process import echo
+from harness.cli.reports import tell_incomplete
 from harness.errors import RuntimeMissing, UsageError
 
 if TYPE_CHECKING:
+    from harness.report.json_report import Run
     from harness.spec.discovery import Specs
     from harness.spec.known_failures import KnownFailure
 
@@ -67,6 +71,8 @@ Examples:
 )
 @timeout_option("Seconds per check.")
 @click.option("--layers", is_flag=True, help="Compare every layer inside too, also where the outputs agree.")
+@STRICT
+@STRICT_ULP
 @click.option("--private", is_flag=True, help="Show the failing nodes alone, and nothing else of the model.")
 @click.option("--no-cache", is_flag=True, help="Explain again; neither read nor keep what was found out.")
 @KNOWN_FAILURES
@@ -81,6 +87,8 @@ def explain(
     budget: float,
     timeout: float | None,
     layers: bool,
+    strict: bool,
+    strict_ulp: int | None,
     private: bool,
     no_cache: bool,
     known_failures: Path | None,
@@ -89,8 +97,8 @@ def explain(
     """Explain why a check fails: the blame, the first node that differs, the smallest case, and a script to report it.
 
     CASE is an id, or a part that only one id contains. PATH is specs/ by default. With --last or a number, the report
-    knows the case, its target and its specs. What was found out is kept, and shown again as long as nothing that it
-    depends on has changed.
+    knows the case, its target and its specs, and --layers, --strict and --strict-ulp as its run had them. What was
+    found out is kept, and shown again as long as nothing that it depends on has changed.
 
     Exits 0 if the check is as expected (it passes, or its failure is known), else 1; 3 if the runtime is not
     available on this machine.
@@ -104,8 +112,9 @@ def explain(
     from harness.spec.discovery import load_specs
 
     if last or (case is not None and case.isdecimal() and not paths):
-        case, specs, reported = _failure(report, "1" if last else str(case), allow_import=allow_import)
-        target = target or reported
+        case, specs, reported, run = _failure(report, "1" if last else str(case), allow_import=allow_import)
+        target, layers, strict = target or reported, layers or run.layers, strict or run.strict
+        strict_ulp = run.strict_ulp if strict_ulp is None else strict_ulp
     elif case is None:
         raise UsageError("name a case, or use --last for the first failure of the last report")
     else:
@@ -118,7 +127,9 @@ def explain(
     nodes = path.with_name(f"{path.stem}-nodes")
     known = _known_failures(specs, known_failures)
     listed = [entry for entry in known if entry.matches(selected.id, str(selected_target))]
-    key = key_of(selected, selected_target, (listed, str(path.absolute()), budget, timeout, layers, private))
+    key = key_of(
+        selected, selected_target, (listed, str(path.absolute()), budget, timeout, layers, strict_ulp, private)
+    )
     if not no_cache and (kept := kept_explanation(key, nodes, own_files(path))) is not None:
         if kept.script is not None:
             _write(path, kept.script)
@@ -128,14 +139,19 @@ def explain(
         return kept.code
     began = time.time()
     with Explainer(
-        torch=not selected.is_recorded, timeout=timeout, budget=budget, report_step=_print_step, layers=layers
+        torch=not selected.is_recorded,
+        timeout=timeout,
+        budget=budget,
+        report_step=_print_step,
+        layers=layers,
+        strict_ulp=strict_ulp,
     ) as explainer:
         explanation = explainer.explain(selected, selected_target, nodes, private=private)
         opened = explainer.opened_folders
     script = None if explanation.script is None else explanation.script.text
     if script is not None:
         _write(path, script)
-    result = final_result(explanation.result, listed)
+    result = final_result(explanation.result, listed, strict=strict)
     lines = list(private_lines(explanation) if private else explanation_lines(explanation, result, path))
     for line in lines:
         echo(line)
@@ -158,13 +174,13 @@ def explain(
     return code
 
 
-def _failure(path: Path, number: str, *, allow_import: bool) -> tuple[str, Specs, str]:
-    """The case, the specs and the target of a failure in the report at ``path``; ``number`` counts from 1.
+def _failure(path: Path, number: str, *, allow_import: bool) -> tuple[str, Specs, str, Run]:
+    """The case, the specs, the target and the run of a failure in the report at ``path``; ``number`` counts from 1.
 
     Raises :class:`UsageError` if the report has fewer failures, or is not one of specs.
     """
     from harness.cli.compare import specs_of
-    from harness.report.json_report import read_report
+    from harness.report.json_report import Run, read_report
     from harness.report.machines import without_machine
     from harness.report.wording import unexpected
     from harness.spec.discovery import load_specs
@@ -175,6 +191,7 @@ def _failure(path: Path, number: str, *, allow_import: bool) -> tuple[str, Specs
     report = read_report(path)
     failures = unexpected(report.results)
     paths = tuple(map(str, report.run.get("paths", ())))
+    tell_incomplete(path, report)
     if not 1 <= int(number) <= len(failures):
         how_many = f"{len(failures)} failures" if len(failures) != 1 else "1 failure"
         raise UsageError(
@@ -190,7 +207,7 @@ def _failure(path: Path, number: str, *, allow_import: bool) -> tuple[str, Specs
         specs = load_specs(paths, allow_import=allow_import)
     else:
         specs = specs_of(compared, Path.cwd(), allow_import=allow_import)
-    return failure.case, specs, without_machine(failure.target)
+    return failure.case, specs, without_machine(failure.target), Run.model_validate(report.run)
 
 
 def _print_step(step: str) -> None:

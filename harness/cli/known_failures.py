@@ -10,6 +10,7 @@ import click
 
 from harness.cli.options import FOLDER, CommandGroup
 from harness.cli.process import echo
+from harness.cli.reports import tell_incomplete
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def update(report: Path, *, file: Path | None, add: bool, dry_run: bool) -> int:
     from harness.spec.known_failures.update import plan_update, updated_list
 
     parsed = read_report(report)
+    tell_incomplete(report, parsed)
     specs = _specs_of(parsed)
     path = file or specs.known_failures or specs.root / KNOWN_FAILURES_FILE
     changes = plan_update(load_known_failures(path) if path.exists() else (), parsed, _checks(specs))

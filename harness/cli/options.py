@@ -264,6 +264,10 @@ def timeout_option(help_text: str) -> Callable[[FC], FC]:
     return click.option("--timeout", type=SECONDS, metavar="S", help=f"{help_text} [default: {DEFAULT_TIMEOUT}]")
 
 
+STRICT = click.option("--strict", is_flag=True, help="Fail checks whose pass is inconclusive.")
+STRICT_ULP = click.option("--strict-ulp", type=WholeNumber(min=0), metavar="N", help="Limit every tolerance to N ULP.")
+
+
 _RUN_OPTIONS = (
     PATHS,
     TARGETS,
@@ -326,8 +330,8 @@ _RUN_OPTIONS = (
         metavar="SIZE",
         help=f"Memory per check, such as 4G, and {MEMORY_PER_BYTE} times the size of the model. [default: no limit]",
     ),
-    click.option("--strict", is_flag=True, help="Fail checks whose pass is inconclusive."),
-    click.option("--strict-ulp", type=WholeNumber(min=0), metavar="N", help="Limit every tolerance to N ULP."),
+    STRICT,
+    STRICT_ULP,
     NO_CACHE,
     click.option("--resume", is_flag=True, help="Continue an interrupted run."),
     ALLOW_IMPORT,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from harness.cli.options import AS_JSON, EFFECT, FOLDER, GATE, REPORT_DIR, REPORT_FORMATS
 from harness.cli.process import echo
 from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.result import Report
 
 MERGE_EXAMPLES = """
 \b
@@ -36,8 +40,11 @@ Examples:
 @REPORT_DIR
 @REPORT_FORMATS
 def merge(reports: tuple[Path, ...], report_dir: Path, formats: tuple[str, ...]) -> int:
-    """Join the reports of the shards of a run, or of several machines, into one. Exits as the whole run would."""
-    from harness.gate import exit_code
+    """Join the reports of the shards of a run, or of several machines, into one.
+
+    Exits as the whole run would; 1 if a shard is missing, and as an interrupted run if one was interrupted.
+    """
+    from harness.gate import exit_code_of_merged
     from harness.report import chosen_formats, write
     from harness.report.json_report import read_report
     from harness.report.machines import merge as merge_reports
@@ -46,7 +53,7 @@ def merge(reports: tuple[Path, ...], report_dir: Path, formats: tuple[str, ...])
     chosen_formats(formats)
     whole = merge_reports([(path, read_report(path)) for path in reports])
     show(whole, write(whole, report_dir, formats))
-    return exit_code(whole.results)
+    return exit_code_of_merged(whole)
 
 
 @click.command(epilog=DIFF_EXAMPLES, short_help="Compare two reports: parity and latency.")
@@ -79,9 +86,12 @@ def diff(
     from harness.report.diff.text import show_diff
     from harness.report.json_report import read_report
 
+    before, after = read_report(old), read_report(new)
+    for path, report in ((old, before), (new, after)):
+        tell_incomplete(path, report)
     result = compare_reports(
-        read_report(old),
-        read_report(new),
+        before,
+        after,
         min_effect=min_effect,
         across_hardware=across_hardware,
         allow_missing=allow_missing,
@@ -92,6 +102,14 @@ def diff(
     else:
         show_diff(result)
     return int(result.regressed)
+
+
+def tell_incomplete(path: Path, report: Report) -> None:
+    """Print on standard error why the report at ``path`` lacks checks of its run, if it does."""
+    from harness.report.machines import why_incomplete
+
+    if why := why_incomplete(report):
+        echo(f"{path}: not all checks were done: {why}", error=True)
 
 
 @click.command(epilog=HISTORY_EXAMPLES, short_help="Draw parity and latency over kept reports.")

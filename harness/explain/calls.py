@@ -31,22 +31,32 @@ _latest: list[tuple[Case, CaseContexts]] = []
 """The case that was checked last in this process."""
 
 
-def contexts_of(case: Case, scratch: Path, on_size: Callable[[int], None] = lambda _size: None) -> CaseContexts:
+def contexts_of(
+    case: Case, scratch: Path, on_size: Callable[[int], None] = lambda _size: None, strict_ulp: int | None = None
+) -> CaseContexts:
     """What the calls about one case in this process share: its module, its references and its exports."""
     from harness.check.cache.artifacts import ArtifactCache
     from harness.check.files.contexts import CaseContexts
 
     if not _latest or _latest[0][0] != case:
-        _latest[:] = [(case, CaseContexts(case, ArtifactCache(None, scratch), on_size=on_size))]
+        _latest[:] = [(case, CaseContexts(case, ArtifactCache(None, scratch), strict_ulp, on_size=on_size))]
     return _latest[0][1]
 
 
 def run_check(
-    scratch: Path, case: Case, target: Target, home: Path, *, announce: Announce, layers: bool | None = None
+    scratch: Path,
+    case: Case,
+    target: Target,
+    home: Path,
+    *,
+    announce: Announce,
+    layers: bool | None = None,
+    strict_ulp: int | None = None,
 ) -> Result:
     """The result of the check of ``case`` on ``target``, without timing and without the artifact cache.
 
-    Without ``layers`` the inside of a failing model is not looked at either.
+    Without ``layers`` the inside of a failing model is not looked at either. ``strict_ulp`` limits every tolerance; it
+    is the same in all calls of one process.
     """
     from harness.check.stages import Clock
 
@@ -58,18 +68,18 @@ def run_check(
 
     os.chdir(home)
     note_opened_folders(scratch)
-    clock, settings = Clock(announce, scratch, keep), Settings(latency=False, layers=layers)
+    clock, settings = Clock(announce, scratch, keep), Settings(latency=False, layers=layers, strict_ulp=strict_ulp)
     if isinstance(case.model.model, FileModel):
         from harness.check.recorded.recording import RecordedCase, check_recorded
 
-        return check_recorded(RecordedCase(case, on_size=on_size), target, settings, clock)
+        return check_recorded(RecordedCase(case, strict_ulp, on_size), target, settings, clock)
     if isinstance(case.model.model, PackedModel):
         from harness.check.recorded.packed import PackedCase, check_packed
 
-        return check_packed(PackedCase(case, on_size=on_size), target, settings, clock)
+        return check_packed(PackedCase(case, strict_ulp, on_size=on_size), target, settings, clock)
     from harness.check.check import check
 
-    return check(contexts_of(case, scratch, on_size).of(target), target, settings, clock)
+    return check(contexts_of(case, scratch, on_size, strict_ulp).of(target), target, settings, clock)
 
 
 def walk_graph(scratch: Path, case: Case, target: Target, home: Path, *, announce: Announce) -> Walk | str:
@@ -135,9 +145,17 @@ def _walk_packed_file(scratch: Path, case: Case, target: Target) -> Walk | str:
     return walk_file(prepared.artifact(target), target, inputs, scratch)
 
 
-def write_script(_scratch: Path, case: Case, target: Target, result: Result, *, announce: Announce) -> str | None:
+def write_script(
+    _scratch: Path,
+    case: Case,
+    target: Target,
+    result: Result,
+    *,
+    announce: Announce,
+    strict_ulp: int | None = None,
+) -> str | None:
     """The text of the script, which needs the layers' default tolerances and so torch; None if there is none."""
     from harness.reproduction import reproduction
 
     announce("build")
-    return reproduction(case, target, result)
+    return reproduction(case, target, result, strict_ulp=strict_ulp)

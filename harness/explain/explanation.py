@@ -114,12 +114,13 @@ class Explainer:
         budget: float,
         report_step: Callable[[str], None],
         layers: bool = False,
+        strict_ulp: int | None = None,
     ) -> None:
         """``timeout`` applies to each check, ``budget`` to shrinking; both are in seconds. None grows with the model.
 
-        With ``layers``, a layer that is wrong by itself is a failure too.
+        With ``layers``, a layer that is wrong by itself is a failure too; ``strict_ulp`` is as in :class:`Settings`.
         """
-        self._layers = layers
+        self._layers, self._strict_ulp = layers, strict_ulp
         self._limits = with_time_limit(Settings(), timeout)
         self._budget, self._report_step = budget, report_step
         self._exit_stack = ExitStack()
@@ -189,7 +190,7 @@ class Explainer:
         self, process: SeparateProcess, case: Case, target: Target, seconds: float, *, layers: bool | None = None
     ) -> Result:
         per_gib = 0.0 if self._process.model_size else self._limits.timeout_per_gib  # at the first check
-        call = partial(run_check, layers=layers)
+        call = partial(run_check, layers=layers, strict_ulp=self._strict_ulp)
         result = process.call(call, case, target, self._home, seconds=seconds, per_gib=per_gib)
         if not isinstance(result, ProcessEnd):
             if target.exporter == "script" and result.status == "error":
@@ -295,10 +296,10 @@ class Explainer:
         """A script that was run and showed the failure: of the smallest case if possible, else of the case itself."""
         if (reason := why_no_script(case, target, result)) is not None:
             return None, reason
-        last_run = ScriptRun(None, (), reproduced=False)
+        last_run, write = ScriptRun(None, (), reproduced=False), partial(write_script, strict_ulp=self._strict_ulp)
         for candidate in (case,) if shrunk is None or not shrunk.steps else (shrunk.case, case):
             candidate_result = self.check(candidate, target)
-            text = self._process.call(write_script, candidate, target, candidate_result, seconds=self._timeout)
+            text = self._process.call(write, candidate, target, candidate_result, seconds=self._timeout)
             if not isinstance(text, str):
                 continue
             self._report_step("running the script")

@@ -10,7 +10,7 @@ fails, and pytest fails one that passes, as it does for every strict ``xfail``.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -70,9 +70,8 @@ class SpecFile(pytest.File):
 
         An error here would keep pytest from running every other file, so that missing consent fails the checks instead.
         """
-        allowed = bool(self.config.getoption("harness_allow_import") or self.config.getini("harness_allow_import"))
         try:
-            return (*self._load(words, allow_import=allowed), "")
+            return (*self._load(words, allow_import=_flags(self.config)["allow_import"]), "")
         except RequestError as error:
             with suppress(RequestError):  # any other mistake in the spec is reported together with this one
                 return (*self._load(words, allow_import=True), _in_words_of_pytest(error).splitlines()[0])
@@ -87,6 +86,12 @@ class SpecFile(pytest.File):
         if isinstance(excinfo.value, HarnessError):
             return _in_words_of_pytest(excinfo.value)
         return super().repr_failure(excinfo)
+
+
+def _flags(config: pytest.Config) -> dict[str, bool]:
+    """The options of the command line or of the configuration, by their names in ``harness run``."""
+    names = ("allow_import", "strict")
+    return {name: bool(config.getoption(f"harness_{name}") or config.getini(f"harness_{name}")) for name in names}
 
 
 def _in_words_of_pytest(error: HarnessError) -> str:
@@ -126,8 +131,7 @@ class Check(pytest.Item):
         if self.refusal:
             raise UsageError(self.refusal)
         with InstalledFirst():
-            strict = self.config.getoption("harness_strict") or self.config.getini("harness_strict")
-            result = final_result(self._result(), self.entries, strict=bool(strict))
+            result = final_result(self._result(), self.entries, strict=_flags(self.config)["strict"])
         self.user_properties.extend(properties(result))
         if result.log:
             self.add_report_section("call", "library output", printable("\n".join(result.log)))
@@ -161,7 +165,7 @@ class Check(pytest.Item):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:  # noqa: ARG002 - pytest's signature
         """The numbers of the check, its place and the next step, without a traceback."""
         if isinstance(excinfo.value, NotAsExpected):
-            return failure_text(excinfo.value.result)
+            return failure_text(excinfo.value.result, _flags(self.config))
         if isinstance(excinfo.value, HarnessError):
             return str(excinfo.value)
         return super().repr_failure(excinfo)
@@ -183,12 +187,12 @@ class KnownToFail(NotAsExpected):
     """A check failed as the list of known failures says."""
 
 
-def failure_text(result: Result) -> str:
+def failure_text(result: Result, flags: Mapping[str, bool]) -> str:
     """The outcome of a check with its numbers and blame, the evidence, the place in the spec, and the next step."""
-    return "\n".join(map(printable, _failure_lines(result)))
+    return "\n".join(map(printable, _failure_lines(result, flags)))
 
 
-def _failure_lines(result: Result) -> Iterator[str]:
+def _failure_lines(result: Result, flags: Mapping[str, bool]) -> Iterator[str]:
     further = [
         f"{label}: {comparison_line(comparison)}"
         for label, comparison in comparisons(result)
@@ -200,7 +204,7 @@ def _failure_lines(result: Result) -> Iterator[str]:
     yield from (f"  {line}" for line in (*rest, *result.evidence))
     if result.where:
         yield f"{result.where}: {result.case} on {result.target}"
-    if step := next_step(result):
+    if step := next_step(result, flags):
         yield step.sentence + (f":\n  {step.command}" if step.command else "")
 
 

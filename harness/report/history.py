@@ -20,6 +20,7 @@ from harness.errors import Problem, SpecError, UsageError
 from harness.report.diff import PARITY_LABELS, ParityChange, diff, has_same_calibration_loop
 from harness.report.diff.latency import LatencyChange
 from harness.report.json_report import read_report
+from harness.report.machines import why_incomplete
 from harness.report.wording import unexpected
 from harness.result import Report, Result, to_json
 from harness.spec.quoting import count_of
@@ -38,7 +39,8 @@ Check = tuple[str, str]
 class Run:
     """One report: where it is, when its run began (ISO 8601, UTC), its counts, and what changed with it.
 
-    ``latencies`` are medians in microseconds with the bounds of their intervals, by check.
+    ``latencies`` are medians in microseconds with the bounds of their intervals, by check. ``incomplete`` says why it
+    lacks checks, if it was not done to its end.
     """
 
     path: str
@@ -49,6 +51,7 @@ class Run:
     latency: tuple[LatencyChange, ...]
     latencies: Mapping[Check, tuple[float, float, float]]
     new_machine: bool = False
+    incomplete: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The run in types that JSON has."""
@@ -109,6 +112,7 @@ def history(reports: Sequence[tuple[Path, Report]], min_effect: float) -> tuple[
                 latency=tuple(moved),
                 latencies=dict(_latencies(report)),
                 new_machine=latency is None,
+                incomplete=why_incomplete(report),
             )
         )
         if before is None or latency is None or not has_same_calibration_loop(before, report):
@@ -143,7 +147,8 @@ def history_lines(runs: Sequence[Run]) -> Iterator[str]:
         machine = ", another machine: its latencies are not compared with earlier ones" if run.new_machine else ""
         latencies = f"{len(run.latencies):,} {'latency' if len(run.latencies) == 1 else 'latencies'}"
         counts = f"{count_of(run.checks, 'check')}, {run.unexpected:,} not as expected, {latencies}{machine}"
-        yield f"{run.began or 'no date'}  {run.path}: {counts}"
+        incomplete = f"; not all checks were done: {run.incomplete}" if run.incomplete else ""
+        yield f"{run.began or 'no date'}  {run.path}: {counts}{incomplete}"
         for change in run.parity:
             outcomes = " -> ".join(filter(None, (change.before, change.after)))
             yield f"  {PARITY_LABELS[change.kind]}: {change.case} on {change.target}: {outcomes}"

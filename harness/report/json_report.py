@@ -112,7 +112,13 @@ class Run(Open):
     targets: list[str] = []
     keywords: list[str] = []
     shard: str | None = None
+    shards: list[str] = []
+    unfinished: list[str] = []
+    missing_shards: list[str] = []
     allow_import: bool = False
+    layers: bool = False
+    strict: bool = False
+    strict_ulp: Count | None = None
     seconds: NotNegative = 0.0
     began: str = ""
     interrupted: bool = False

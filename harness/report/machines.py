@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from harness.deprecated import accept_old_names
 from harness.errors import Location, Problem, SpecError, shortened
 from harness.report.shell import command_line
 from harness.result import Report, Result
-from harness.spec.quoting import count_of
+from harness.spec.quoting import count_of, join_names
 
 ON = " on "
 """Separates a target from its machine; a target itself has no blanks."""
@@ -27,7 +28,7 @@ _MACHINE_KEYS = ("board", "gpus", "packages", "os", "python")
 _CPU_KEYS = ("model", "cores", "threads", "usable", "features")
 
 # These parts of the run have their own places in a report.
-_SHOWN_ELSEWHERE = ("run.complaints", "run.comparison")
+_SHOWN_ELSEWHERE = ("run.complaints", "run.comparison", "run.unfinished", "run.missing_shards", "run.shards")
 
 # Each part was compared with its baseline by itself; `harness diff` compares the whole.
 _KEYS_OF_ONE_PART = ("baseline", "comparison")
@@ -72,6 +73,9 @@ _LABELS = {
     "run.targets": "targets",
     "run.keywords": "only (-k)",
     "run.allow_import": "code of specs allowed",
+    "run.layers": "each layer compared (--layers)",
+    "run.strict": "inconclusive passes fail (--strict)",
+    "run.strict_ulp": "tolerances limited to ULP (--strict-ulp)",
     "run.files": "spec files",
     "run.seconds": "duration",
     "run.began": "started",
@@ -125,7 +129,8 @@ def _flatten_list(name: str, values: Sequence[Any]) -> Iterator[tuple[str, str]]
 def merge(reports: Sequence[tuple[Path, Report]]) -> Report:
     """One report with every result once, in the order of ``reports``.
 
-    If several machines did the same check, such as a host and a board, each target gets the name of its machine.
+    If several machines did the same check, such as a host and a board, each target gets the name of its machine. The
+    complaints name each run that was interrupted, and the shards that are missing.
     Raises :class:`SpecError` if two reports of one machine hold a check: which of them is right is unknown.
     """
     names, renamed = with_machine_names([report for _, report in reports])
@@ -206,9 +211,46 @@ def _environment(reports: Sequence[tuple[Path, Report]]) -> Mapping[str, Any]:
     return {**environments[0], "also": others}
 
 
+def why_incomplete(report: Report) -> str | None:
+    """Why the report lacks checks of its run, on one line; None if the run was done to its end."""
+    if merged := [*report.run.get("unfinished", ()), *report.run.get("missing_shards", ())]:
+        return str(merged[0])
+    by = f" by {name}" if (name := report.run.get("interrupted_by")) else ""
+    return f"the run was interrupted{by}" if report.run.get("interrupted") else None
+
+
+def _missing_shards(shards: Sequence[str]) -> Iterator[str]:
+    """A line for each number of shards of which some are missing.
+
+    Several machines may have done the same shards; then each shard is there as often as the others.
+    """
+    given = Counter(match[0] for shard in shards if (match := _SHARD.fullmatch(shard)))
+    for count in sorted({int(shard.partition("/")[2]) for shard in given}):
+        of_count = {shard: times for shard, times in given.items() if shard.endswith(f"/{count}")}
+        most = max(of_count.values())
+        names = (f"{index}/{count}" for index in range(1, count + 1))
+        missing = (name for name in names if of_count.get(name, 0) < most)
+        if number := count - sum(times == most for times in of_count.values()):
+            names_missing = f"shard {next(missing)} is" if number == 1 else f"shards {join_names(missing)} are"
+            yield f"{names_missing} missing; merge with the report of each"
+
+
+_SHARD = re.compile(r"[1-9]\d{0,8}/[1-9]\d{0,8}")
+
+
 def _run(reports: Sequence[tuple[Path, Report]]) -> dict[str, Any]:
     runs = [report.run for _, report in reports]
     not_run = sum(run.get("not_run", 0) for run in runs)
+    unfinished = [line for run in runs for line in run.get("unfinished", ())]
+    unfinished += [
+        f"{path}: {why}; continue it with the same command and --resume, then merge again"
+        for path, report in reports
+        if "merged" not in report.run and (why := why_incomplete(report))
+    ]
+    shards = [shard for run in runs for shard in (run.get("shard"), *run.get("shards", ())) if shard]
+    missing = list(_missing_shards(shards))
+    of_merges = {line for run in runs for line in (*run.get("unfinished", ()), *run.get("missing_shards", ()))}
+    complaints = [line for run in runs for line in run.get("complaints", ()) if line not in of_merges]
     return {
         **{key: value for key, value in runs[0].items() if key not in _KEYS_OF_ONE_PART},
         **({"not_run": not_run} if not_run else {}),
@@ -218,7 +260,10 @@ def _run(reports: Sequence[tuple[Path, Report]]) -> dict[str, Any]:
         "exports": {key: sum((run.get("exports") or {}).get(key, 0) for run in runs) for key in ("made", "from_cache")},
         "interrupted": any(run.get("interrupted") for run in runs),
         "interrupted_by": next((run["interrupted_by"] for run in runs if run.get("interrupted_by")), None),
-        "complaints": list(dict.fromkeys(line for run in runs for line in run.get("complaints", ()))),
+        "shards": shards,
+        "unfinished": unfinished,
+        "missing_shards": missing,
+        "complaints": list(dict.fromkeys((*unfinished, *missing, *complaints))),
     }
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
+from typing import Any
 
 from harness.errors import unescape_path
 from harness.result import Result
@@ -29,10 +30,20 @@ def as_argument(path: str) -> str:
     return f"./{path}" if path.startswith("-") else path
 
 
-def explain_words(case: str, target: str, folder: str | None = None, *, allow_import: bool = False) -> tuple[str, ...]:
+def deciding_options(run: Mapping[str, Any]) -> list[str]:
+    """The options of a run that decide whether a check fails, as words; ``run`` is that part of its report.
+
+    Another command that is about the same failure needs them too.
+    """
+    flags = [f"--{name}" for name in ("layers", "strict") if run.get(name)]
+    strict_ulp = run.get("strict_ulp")
+    flags += [] if strict_ulp is None else ["--strict-ulp", str(strict_ulp)]
+    return [*flags, *(["--allow-import"] if run.get("allow_import") else [])]
+
+
+def explain_words(case: str, target: str, folder: str | None = None, options: Sequence[str] = ()) -> tuple[str, ...]:
     """The words of ``harness explain``. ``folder`` is the folder of the specs; None is the default, ``specs``."""
     places = [case] if folder is None else [case, folder]
-    options = ["--allow-import"] if allow_import else []
     if any(place.startswith("-") for place in places):
         return ("harness", "explain", "--target", target, *options, "--", *places)
     return ("harness", "explain", case, "--target", target, *places[1:], *options)

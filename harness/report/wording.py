@@ -12,7 +12,7 @@ from typing import Any
 from harness.deprecated import accept_old_names
 from harness.errors import one_line
 from harness.report.machines import without_machine
-from harness.report.shell import command_line, explain_words, given_path, specs_folder
+from harness.report.shell import command_line, deciding_options, explain_words, given_path, specs_folder
 from harness.result import QUANTIZED_WEIGHTS, Blame, Finding, OutputComparison, Report, Result, Status, Symptom
 from harness.spec.quoting import count_of
 from harness.spec.targets import FILE, TESTED_FILE
@@ -300,7 +300,7 @@ def next_step(result: Result, run: Mapping[str, Any] | None = None) -> Advice | 
     """What to do about ``result``; None if there is nothing to do.
 
     ``run`` is that part of its report. The command names the path that was run, since a folder above it may hold other
-    specs, and those that a bundle was packed from may not be on this machine. It repeats ``--allow-import``.
+    specs, and those that a bundle was packed from may not be on this machine. It repeats the options that decide.
     """
     match result.status:
         case "passed" | "known":
@@ -337,9 +337,7 @@ def _least_tolerance(result: Result) -> str:
 def _explain_command(result: Result, run: Mapping[str, Any]) -> tuple[str, ...]:
     place = bundle_folder(run) or given_path(result, list(map(str, run.get("paths", ())))) or specs_folder(result)
     argument = None if place in {None, "specs", "specs/"} else place
-    return explain_words(
-        result.case, without_machine(result.target), argument, allow_import=bool(run.get("allow_import"))
-    )
+    return explain_words(result.case, without_machine(result.target), argument, deciding_options(run))
 
 
 accept_old_names(__name__)

@@ -14,6 +14,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from harness.compare.calibrated import without_calibration
+from harness.compare.rules import strict_ulp as limited_to_ulp
 from harness.reproduction.source import (
     RUNTIMES,
     export_statements,
@@ -67,13 +68,17 @@ STRUCTURE = "structure"
 
 
 def reproduction(
-    case: Case, target: Target, result: Result | None = None, reference: Callable[[], Reference] | None = None
+    case: Case,
+    target: Target,
+    result: Result | None = None,
+    reference: Callable[[], Reference] | None = None,
+    strict_ulp: int | None = None,
 ) -> str | None:
     """The text of the script for ``case`` on ``target``; None if :func:`why_no_script` gives a reason.
 
     With ``result``, the result of the check, the script says what fails and how. ``reference`` returns the case's
     reference; if it is None, the reference is computed here. The layers' default tolerances are read, which loads
-    torch.
+    torch. ``strict_ulp``, if any, limits them.
     """
     if why_no_script(case, target, result) is not None:
         return None
@@ -81,7 +86,9 @@ def reproduction(
 
     has_reference = case.expect.raises is None and (result is None or result.stage != "build")
     known = (reference() if reference else _compute_reference(case)) if has_reference else None
-    return script_template().render(_variables(case, target, result, tolerance_of(case, target.opset), known))
+    tolerance = tolerance_of(case, target.opset)
+    tolerance = tolerance if strict_ulp is None else limited_to_ulp(tolerance, strict_ulp)
+    return script_template().render(_variables(case, target, result, tolerance, known))
 
 
 def _variables(

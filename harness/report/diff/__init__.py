@@ -133,6 +133,11 @@ def diff(
     )
 
 
+def is_same_request(before: Mapping[str, object], now: Mapping[str, object]) -> bool:
+    """True if both runs were to do the same checks, so that one that is missing now was lost."""
+    return all(before.get(key) == now[key] for key in ("paths", "targets", "keywords", "shard"))
+
+
 def verdict_of(diff: Diff) -> str:
     """The whole comparison in one sentence."""
     if not diff.regressed:
