@@ -20,7 +20,7 @@ import harness
 from harness.inside.calls import ValueStore
 from harness.inside.judging import measure, sentence, times_text
 from harness.report.json_report import JsonReport, read_report
-from harness.report.layers import LayersReport, layer_lines
+from harness.report.layers import LayersReport, layer_lines, worst_layers
 from harness.report.model_explorer import ModelExplorerReport
 from harness.result import Layer, Report, Result, to_json
 from tests.inside_nets import (
@@ -353,6 +353,15 @@ def test_the_integers_of_a_quantized_file_are_no_values_of_layers() -> None:
         "the file is quantized, so no layer is called wrong; the largest error by itself of 1 layer is 1 % of the "
         "values, at a; 1 of 2 rows has no floating-point value in the file"
     )
+
+
+def test_the_rows_of_a_quantized_file_are_those_with_the_largest_error_by_itself() -> None:
+    late = [Layer(f"late{at}", "ReLU", 0, local=1e-8, accumulated=0.3, reference=1e-7) for at in range(6)]
+    rows = [Layer("pool", "MaxPool2d", 0, local=0.25, accumulated=0.25, reference=1e-7), *late]
+    assert "at pool" in sentence(rows, passed=False)
+    assert worst_layers(rows, 5)[0].path == "pool"
+    judged = [replace(rows[0], times=0.1), *(replace(layer, times=0.2) for layer in late)]
+    assert "pool" not in [layer.path for layer in worst_layers(judged, 5)]
 
 
 def test_each_call_of_a_layer_is_a_row() -> None:
