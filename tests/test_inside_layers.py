@@ -13,14 +13,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnxruntime.quantization import quantize_dynamic
+from onnxruntime.quantization import CalibrationDataReader, quantize_dynamic, quantize_static
 from torch import nn
 
 import harness
 from harness.inside.calls import ValueStore
 from harness.inside.judging import measure, sentence, times_text
 from harness.report.json_report import JsonReport, read_report
-from harness.report.layers import LayersReport, layer_lines
+from harness.report.layers import LayersReport, layer_lines, worst_layers
 from harness.report.model_explorer import ModelExplorerReport
 from harness.result import Layer, Report, Result, to_json
 from tests.inside_nets import (
@@ -353,6 +353,130 @@ def test_the_integers_of_a_quantized_file_are_no_values_of_layers() -> None:
         "the file is quantized, so no layer is called wrong; the largest error by itself of 1 layer is 1 % of the "
         "values, at a; 1 of 2 rows has no floating-point value in the file"
     )
+
+
+class Folds(nn.Module):
+    """A scale behind each of two layers whose product is taken, and a small one that hides a third."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.fc, self.o = (nn.Linear(8, 8) for _ in range(5))
+        self.gamma = nn.Parameter(torch.full((8,), 1e-6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores = (self.q(x) * 0.5) @ (self.k(x) * 0.5).transpose(0, 1)
+        x = x + scores.softmax(-1) @ self.v(x)
+        answer: torch.Tensor = self.o(x + self.gamma * self.fc(x))
+        return answer
+
+
+def fold_scales(graph: onnx.GraphProto) -> None:
+    """Fold each scale behind a Gemm into its weights, as onnxslim does: its output keeps its name."""
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    constants = {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
+    makers = {node.output[0]: node for node in graph.node}
+    for mul in [node for node in graph.node if node.op_type == "Mul"]:
+        (gemm,) = (makers[name] for name in mul.input if name in makers and makers[name].op_type == "Gemm")
+        (scale,) = (name for name in mul.input if name != gemm.output[0])
+        factor = onnx.numpy_helper.to_array(tensors[scale] if scale in tensors else constants[scale])
+        for name in gemm.input[1:]:
+            values = onnx.numpy_helper.to_array(tensors[name])
+            folded = (values * (factor[:, None] if factor.ndim and values.ndim > 1 else factor)).astype(np.float32)
+            tensors[name].CopyFrom(onnx.numpy_helper.from_array(folded, name))
+        for node in graph.node:
+            node.input[:] = [gemm.output[0] if name == mul.output[0] else name for name in node.input]
+        graph.node.remove(mul)
+
+
+def exported_by_name(module: nn.Module, example: torch.Tensor, path: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module, (example,), str(path), dynamo=False, opset_version=17, input_names=["x"])
+    return path
+
+
+def layers_of(subject: Path, reference: Any, example: torch.Tensor) -> Result:
+    (result,) = harness.compare_models(subject, reference, example, layers=True).results
+    return result
+
+
+def test_a_layer_that_a_scale_is_folded_into_is_not_called_wrong_and_faults_beside_it_are(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module, example = Folds().eval(), torch.randn(5, 8)
+    plain = exported_by_name(module, example, tmp_path / "plain.onnx")
+    folded = changed(plain, tmp_path / "folded.onnx", fold_scales)
+    for file, reference in ((folded, module), (folded, plain), (plain, folded)):
+        result = layers_of(file, reference, example)
+        assert result.status == "passed", result.layers_show
+        assert not wrong(result)
+    assert by_path(layers_of(folded, module, example))["q"].local is None
+    # A fault in what is folded is hidden by the scale of 1e-6.
+    for node in ("/fc/Gemm", "/v/Gemm", "/q/Gemm"):
+        faulty = changed(folded, tmp_path / "faulty.onnx", lambda graph, node=node: scaled(graph, node, 1.05))  # type: ignore[misc]
+        (layer,) = [layer for layer in layers_of(faulty, plain, example).layers if layer.wrong]
+        assert node in layer.nodes
+    assert wrong(layers_of(changed(folded, faulty, lambda graph: scaled(graph, "/v/Gemm", 1.05)), module, example)) == [
+        "v"
+    ]
+
+
+class Formula(nn.Module):
+    """GELU between two layers; the same in another order of multiplications if ``late``."""
+
+    def __init__(self, *, late: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.late = nn.Linear(8, 16), nn.Linear(16, 5), late
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.a(x)
+        x = x * (1 + torch.erf(x * 0.5**0.5)) * 0.5 if self.late else x * 0.5 * (1 + torch.erf(x * 0.5**0.5))
+        answer: torch.Tensor = self.b(x)
+        return answer
+
+
+def test_another_order_of_operations_is_no_wrong_layer_though_values_have_the_same_names(tmp_path: Path) -> None:
+    example = torch.randn(2, 8, generator=torch.Generator().manual_seed(1))
+    early, late = (
+        exported_by_name(Formula(late=late).eval(), example, tmp_path / f"{late}.onnx") for late in (False, True)
+    )
+    for file, reference in ((early, late), (late, early)):
+        result = layers_of(file, reference, example)
+        assert result.status == "passed", result.layers_show
+        assert not wrong(result)
+        for node in ("/a/Gemm", "/b/Gemm"):
+            faulty = changed(file, tmp_path / "faulty.onnx", lambda graph, node=node: scaled(graph, node, 1.5))  # type: ignore[misc]
+            assert wrong(layers_of(faulty, reference, example)) == [node]
+
+
+class Batches(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, batches: list[np.ndarray]) -> None:
+        self.left = iter(batches)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        batch = next(self.left, None)
+        return None if batch is None else {"x": batch}
+
+
+def test_a_value_before_the_clamp_of_a_quantized_file_is_not_taken_for_the_one_behind_it(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 4))
+    plain = onnx_file(module.eval(), tmp_path / "plain.onnx")
+    path = tmp_path / "quantized.onnx"
+    quantize_static(str(plain), str(path), Batches([inputs().numpy()]))
+    result = layers_of(path, plain, inputs())
+    rows = [layer for layer in result.layers if layer.type == "Relu"]
+    assert len(rows) == 2
+    assert all(layer.local is not None and layer.local < 0.05 for layer in rows), [layer.local for layer in rows]
+
+
+def test_the_rows_of_a_quantized_file_are_those_with_the_largest_error_by_itself() -> None:
+    late = [Layer(f"late{at}", "ReLU", 0, local=1e-8, accumulated=0.3, reference=1e-7) for at in range(6)]
+    rows = [Layer("pool", "MaxPool2d", 0, local=0.25, accumulated=0.25, reference=1e-7), *late]
+    assert "at pool" in sentence(rows, passed=False)
+    assert worst_layers(rows, 5)[0].path == "pool"
+    judged = [replace(rows[0], times=0.1), *(replace(layer, times=0.2) for layer in late)]
+    assert "pool" not in [layer.path for layer in worst_layers(judged, 5)]
 
 
 def test_each_call_of_a_layer_is_a_row() -> None:

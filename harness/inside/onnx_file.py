@@ -28,6 +28,7 @@ from harness.inside.calls import (
     Visit,
     shortened_arguments,
 )
+from harness.inside.doubts import Doubts
 from harness.inside.graph import Graph
 from harness.inside.nodes.cut import CutNodes, NotCut, cut_between
 from harness.inside.search import Search
@@ -111,13 +112,14 @@ class GraphSubject:
         """The values found, the keys that they are forced to, and the keys of what the graph then computes."""
         graph = self._graph
         search = Search(recording, graph, self._store, accumulated, exported=self._exported)
-        if self._exported:
-            search.by_result()
-        search.by_scope()
-        search.by_name()
         search.by_result()
+        search.by_scope()
+        search.by_name(if_close=True)
         search.by_value(accumulated)
+        search.by_name()
         local = self._forced_values(search)
+        if Doubts(search, recording, graph, self._store, accumulated).settle(local):
+            local = self._forced_values(search)
         trials = 0 if graph.quantizes else MAX_TRIALS  # what follows agrees there with other values, too
         for _ in range(MAX_ROUNDS):
             before = len(search.names)

@@ -3,10 +3,13 @@
 In this order, each tensor and each value at most once:
 
 1. by scope: the values that leave the nodes which the exporter wrote for a layer, and those that enter them;
-2. by name, if the reference is a graph itself;
-3. by value: the same shape, and values as close as rounding allows, in the graph's order;
-4. by place: behind a layer that is wrong nothing is close any more. Its value is the one from which on, if it is
+2. by name, if the reference is a graph itself, and the values are as close as rounding allows;
+3. by value: the same shape, and as close, in the graph's order;
+4. by name alone;
+5. by place: behind a layer that is wrong nothing is close any more. Its value is the one from which on, if it is
    replaced by the reference's tensor, the layers that follow agree again.
+
+A scope or a name alone is a hypothesis, which :mod:`harness.inside.doubts` tests.
 """
 
 from __future__ import annotations
@@ -61,7 +64,7 @@ class Search:
     @property
     def forced(self) -> dict[str, str]:
         """The keys of the tensors that values are forced to, by name."""
-        return {name: self._as_read(number, name) for number, name in self.names.items()}
+        return {name: self.as_read(number, name) for number, name in self.names.items()}
 
     @property
     def has_unmatched(self) -> bool:
@@ -80,11 +83,13 @@ class Search:
         for call, nodes in calls_with_nodes:
             self._match_inputs(call, nodes)
 
-    def by_name(self) -> None:
-        """Match tensors that have the name of a value, of the same shape."""
+    def by_name(self, *, if_close: bool = False) -> None:
+        """Match tensors that have the name of a value, of the same shape; with ``if_close`` only if they are close."""
         for number, name in enumerate(self._recording.names):
-            if name and number not in self.names and name in self._accumulated and self._fits(number, name):
-                self._pair(number, name, BY_NAME)
+            if not name or number in self.names or not self.is_free(name) or not self.fits(number, name):
+                continue
+            if not if_close or self._is_close(number, self._accumulated[name]):
+                self.pair(number, name, BY_NAME)
 
     def by_result(self, *, by_shape: bool = False) -> None:
         """Match the reference's results with the graph's outputs; with ``by_shape`` also the only one of its shape."""
@@ -96,11 +101,11 @@ class Search:
             if number not in self.names and name not in self._used and name in self._accumulated
         ]
         for number, name in pairs:
-            if not self._fits(number, name):
+            if not self.fits(number, name):
                 continue
-            alone = by_shape and sum(self._fits(number, each) or self._fits(other, name) for other, each in pairs) == 1
+            alone = by_shape and sum(self.fits(number, each) or self.fits(other, name) for other, each in pairs) == 1
             if self._exported or alone or self._is_close(number, self._accumulated[name]):
-                self._pair(number, name, AS_RESULT)
+                self.pair(number, name, AS_RESULT)
 
     def by_value(self, values: Mapping[str, str]) -> None:
         """Match each tensor that is left with the first value that is close to it."""
@@ -110,7 +115,7 @@ class Search:
                 close = [each for each in close if not self._is_behind(each, close)]
             name = min(close, key=lambda each: self._distance(number, values[each]), default=None)
             if name is not None and not self._is_rather_the_follower(number, values[name]):
-                self._pair(number, name, BY_VALUE)
+                self.pair(number, name, BY_VALUE)
 
     def by_place(self, trials: int) -> int:
         """Match the first tensor whose place is known by what follows it; the number of trials that it took."""
@@ -131,7 +136,7 @@ class Search:
                     return taken
                 taken += 1
                 if self._agrees_behind(number, name, following):
-                    self._pair(number, name, BY_PLACE)
+                    self.pair(number, name, BY_PLACE)
                     return taken
         return taken
 
@@ -156,7 +161,7 @@ class Search:
                 if name in self._used:
                     continue
                 reached.add(name)
-                if name in self._accumulated and self._fits(number, name):
+                if name in self._accumulated and self.fits(number, name):
                     yield name
                     candidates += 1
             if candidates >= CANDIDATES:
@@ -187,7 +192,7 @@ class Search:
         wanted = [*free, *(self.names[each] for each in matched)]
         if not wanted:
             return False
-        forced = {**self.forced, name: self._as_read(number, name)}
+        forced = {**self.forced, name: self.as_read(number, name)}
         values = self._graph.run(wanted, forced)
         close = [(each, self.names[each]) for each in matched if self._is_close(each, values[self.names[each]])]
         unmatched = [each for each in following if each not in self.names]
@@ -227,11 +232,11 @@ class Search:
         for number in call.new_outputs:
             if number in self.names:
                 continue
-            fitting = [name for name in leaving if name not in self._used and self._fits(number, name)]
+            fitting = [name for name in leaving if name not in self._used and self.fits(number, name)]
             close = [name for name in fitting if self._is_close(number, self._accumulated[name])]
             made = [name for name in fitting if name not in passed]
             for name in (close or made or fitting)[:1]:
-                self._pair(number, name, BY_SCOPE)
+                self.pair(number, name, BY_SCOPE)
 
     def _move_to_folded(self, call: Call) -> None:
         """Let a layer without nodes that follows ``call`` have its value, if it is folded into the nodes of ``call``.
@@ -246,16 +251,15 @@ class Search:
             if follower is None or id(follower) in self._with_nodes or len(follower.new_outputs) != 1:
                 return
             (next_number,) = follower.new_outputs
-            if next_number in self.names or not self._fits(next_number, name):
+            if next_number in self.names or not self.fits(next_number, name):
                 return
             if follower.type not in FOLDED_CLASSES and not self._is_rather_the_follower(
                 number, self._accumulated[name]
             ):
                 return
-            del self.names[number]
-            self._used.discard(name)
+            self.drop(number)
             self._folded.add(number)
-            self._pair(next_number, name, f"{BY_SCOPE}: {follower.type} is folded into the layer before it")
+            self.pair(next_number, name, f"{BY_SCOPE}: {follower.type} is folded into the layer before it")
             number = next_number
 
     def _follower(self, number: int) -> Call | None:
@@ -272,10 +276,10 @@ class Search:
         for number in dict.fromkeys(call.inputs):
             if number in self.names or number not in self._functional:
                 continue
-            fitting = [name for name in entering if name not in self._used and self._fits(number, name)]
+            fitting = [name for name in entering if name not in self._used and self.fits(number, name)]
             close = [name for name in fitting if self._is_close(number, self._accumulated[name])]
             if close or len(fitting) == 1:
-                self._pair(number, (close or fitting)[0], BY_SCOPE)
+                self.pair(number, (close or fitting)[0], BY_SCOPE)
 
     def _unmatched(self) -> list[int]:
         return [
@@ -292,17 +296,26 @@ class Search:
             values.dtype.kind in "fV" and values.size > 1 and self._closeness.spread(self._recording.keys[number]) > 0
         )
 
-    def _pair(self, number: int, name: str, how: str) -> None:
+    def pair(self, number: int, name: str, how: str) -> None:
+        """Let a tensor have a value."""
         self.names[number], self.how[number] = name, how
         self._used.add(name)
 
-    def _fits(self, number: int, name: str) -> bool:
+    def drop(self, number: int) -> None:
+        """Take its value from a tensor."""
+        self._used.discard(self.names.pop(number))
+
+    def is_free(self, name: str) -> bool:
+        """Whether a value is known and belongs to no tensor."""
+        return name in self._accumulated and name not in self._used
+
+    def fits(self, number: int, name: str) -> bool:
         """Whether a value has the shape of a tensor, and is of the same kind."""
         values, expected = self._store[self._accumulated[name]], self._recording.values(number)
         return values.shape == expected.shape and _kind(values) == _kind(expected)
 
     def _may_be(self, number: int, name: str, key: str) -> bool:
-        return name not in self._used and self._fits(number, name) and self._is_close(number, key)
+        return name not in self._used and self.fits(number, name) and self._is_close(number, key)
 
     def _is_rather_the_follower(self, number: int, key: str) -> bool:
         """Whether a value is nearer to what the next layer makes of a tensor: the two are folded into one.
@@ -323,7 +336,7 @@ class Search:
     def _is_close(self, number: int, key: str) -> bool:
         return self._closeness.are_close(key, self._recording.keys[number])
 
-    def _as_read(self, number: int, name: str) -> str:
+    def as_read(self, number: int, name: str) -> str:
         """The key of a tensor in the dtype of the value that it replaces."""
         return self._graph.as_read(self._recording.keys[number], self._accumulated[name])
 

@@ -62,9 +62,17 @@ def _value(value: object) -> object:
 
 
 def worst_layers(layers: Sequence[Layer], count: int) -> list[Layer]:
-    """The ``count`` layers that are furthest from what rounding explains, in order of execution."""
+    """The ``count`` layers that are furthest from what rounding explains, in order of execution.
+
+    Where no layer is judged, as in a quantized file, those with the largest error by themselves.
+    """
     compared = [layer for layer in layers if layer.local is not None]
-    worst = sorted(compared, key=lambda layer: (layer.times or 0.0, layer.accumulated or 0.0), reverse=True)[:count]
+    judged = any(layer.times is not None for layer in compared)
+
+    def badness(layer: Layer) -> tuple[float, float]:
+        return (layer.times if judged else layer.local) or 0.0, layer.accumulated or 0.0
+
+    worst = sorted(compared, key=badness, reverse=True)[:count]
     chosen = {id(layer) for layer in worst}
     return [layer for layer in compared if id(layer) in chosen]
 
