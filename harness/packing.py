@@ -94,7 +94,7 @@ def pack(request: PackRequest, watcher: ProgressListener) -> PackSummary:
         advice = "copy it as it is, harness run needs no torch for it"
         raise RequestError(f"{recorded.where.file}: {recorded.id} is a recorded model already; {advice}")
     if compared := next((case for case in specs.cases if case.files), None):
-        advice = "copy the spec with its files; a reference that needs torch needs it there too"
+        advice = "harness record writes a folder with both sides that needs no torch; or copy the spec with its files"
         raise RequestError(
             f"{compared.where.file}: {compared.id} has files under test, which no bundle holds yet; {advice}"
         )

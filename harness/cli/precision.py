@@ -79,7 +79,7 @@ Examples:
 )
 @click.option("--decisions", type=Number(0, 1), metavar="SHARE", help="Least share of equal decisions.")
 def sensitivity(model: str, to: str, sqnr: float | None, decisions: float | None, **options: Any) -> int:
-    """Find the layers of MODEL that lose accuracy in a lower precision, and the shortest list to keep in float32.
+    """Find the layers of MODEL that lose accuracy in a lower precision, and a short list to keep in float32.
 
     MODEL is an .onnx file, or a callable that is exported. Each layer is lowered alone and run on all samples; then the
     most sensitive ones are kept. The list that reaches the target is written as a spec and as arguments of the

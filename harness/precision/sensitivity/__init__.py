@@ -98,7 +98,7 @@ class Sensitivity:
 
     @property
     def kept(self) -> tuple[Layer, ...]:
-        """The layers of the shortest list; none if there is no list."""
+        """The layers of the list; none if there is no list."""
         return () if self.search.shortest is None else self.search.shortest.kept
 
     @property
@@ -116,7 +116,7 @@ class Sensitivity:
 
 
 def run(request: Request, listener: Listener) -> Sensitivity:
-    """Find the layers that cost accuracy, and the shortest list to keep.
+    """Find the layers that cost accuracy, and a short list to keep.
 
     Raises :class:`UsageError` for a model that cannot be lowered or run. After ``KeyboardInterrupt``, the journal in
     ``request.folder`` has everything that was measured.
@@ -225,7 +225,7 @@ class _Run:
 
 
 def _to_time(found: Found) -> tuple[Choice | None, ...]:
-    """The choices that are timed: float32, the shortest list, and a part of the curve with both of its ends."""
+    """The choices that are timed: float32, the list, and a part of the curve with both of its ends."""
     curve = [choice for choice in found.curve if choice.outcome.measure is not None and not choice.outcome.unchanged]
     places = TIMED_CHOICES - 2
     if len(curve) > places:

@@ -195,7 +195,7 @@ def charts(sensitivity: Sensitivity) -> dict[str, Chart]:
     shortest = sensitivity.search.shortest
     if shortest is not None and shortest.outcome.measure is not None:
         title = f"the list: {len(shortest.kept)} kept, {decibel(sqnr(shortest.outcome))}"
-        series.append(Series("the shortest list", [Mark(len(shortest.kept), sqnr(shortest.outcome), title)]))
+        series.append(Series("the list", [Mark(len(shortest.kept), sqnr(shortest.outcome), title)]))
     charts = {
         "curve": Chart(
             f"Error against layers kept in float32 (+{word})", "layers kept in float32", "SQNR in dB", series, levels

@@ -1,4 +1,4 @@
-"""Which layers to keep in float32: each layer lowered alone, the curve over layers kept, and the shortest list.
+"""Which layers to keep in float32: each layer lowered alone, the curve over layers kept, and a short list.
 
 Layers are ranked by what each one costs alone, measured on the samples; the norms of their weights say little about
 that. Where the errors of layers add up like independent noise, keeping the first ones of this ranking is the best
@@ -101,7 +101,7 @@ def rank(layers: Sequence[Layer], attempt: Try) -> tuple[LoweredAlone, ...]:
 
 
 def search(layers: Sequence[Layer], target: Target, attempt: Try) -> Found:
-    """The ranking, the curve and the shortest list for ``target``. ``attempt`` may be called again for a choice."""
+    """The ranking, the curve and a list for ``target``. ``attempt`` may be called again for a choice."""
     ranking = rank(layers, attempt)
     ranked = [each.layer for each in ranking]
     curve = tuple(Choice(tuple(ranked[:count]), attempt(ranked[:count])) for count in points(len(layers)))
