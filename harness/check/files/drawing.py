@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from harness.check.files.matching import FLOATING, InputsDoNotFit, MatchedInputs, NamedInput
+from harness.check.files.matching import FLOATING, InputsDoNotFit, NamedInput
 from harness.check.files.signatures import Declared, FileSignature
 from harness.spec.language.inputs.names import as_label
 from harness.spec.language.schema import DType
@@ -149,14 +149,3 @@ def _fill(declared: Declared, dtype: np.dtype[Any]) -> dict[str, Any]:
     if declared.index_limit is not None:
         return {"fill": {"integers": [0, declared.index_limit - 1]}}
     return {"fill": {"integers": [0, 255 if dtype.name == "uint8" else 1]}}
-
-
-def open_axes(signature: FileSignature, inputs: MatchedInputs) -> dict[str, list[int]]:
-    """The axes that a file declares open, as axes of the case's ``inputs``, by label."""
-    declared = {each.name: each.shape or () for each in signature.inputs}
-    axes: dict[str, list[int]] = {}
-    for each in inputs.bindings:
-        sizes = declared.get(each.name, ())
-        order = each.permutation or range(len(sizes))
-        axes[each.label] = [axis for axis, size in zip(order, sizes, strict=True) if not isinstance(size, int)]
-    return {label: own for label, own in axes.items() if own}

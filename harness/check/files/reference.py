@@ -7,7 +7,8 @@ what is expected. A file that runs only optimized is run so, and a note tells it
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from harness.blame.evaluator import evaluate, not_believed_reason
 from harness.blame.file_runs import error_summary
 from harness.check.files.matching import MatchedInputs, NamedInput, match_inputs
 from harness.check.files.signatures import FileSignature, read_file_signature
+from harness.check.judging.example_values import OtherInputs
 from harness.check.judging.judge import Expected
 from harness.check.judging.lower_precision import HALF_PRECISION
 from harness.check.judging.steps import with_lower_steps, with_steps
@@ -122,16 +124,13 @@ class FileReference:
     @property
     def notes(self) -> tuple[str, ...]:
         """How the case's inputs were matched with the file's, and why there is no float64 reference."""
-        return (*self._matched.notes, *self._further_notes)
+        return (*self.matched_inputs.notes, *self._further_notes)
 
     @cached_property
     def references(self) -> tuple[Reference, ...]:
         """The answers to each set of inputs of the case."""
-        session = self._open_session()
-        try:
+        with closing(self._open_session()) as session:
             return tuple(reference for number in range(len(self._inputs)) for reference in self._steps(session, number))
-        finally:
-            session.close()
 
     def _steps(self, session: Session, number: int) -> Sequence[Reference]:
         """The answers to one set of inputs: one, or one for each step."""
@@ -143,7 +142,7 @@ class FileReference:
             input_sets(self.case)[number].inputs,
             first,
             lambda inputs, at: self._reference(session, inputs, at, True),
-            lambda inputs: None if first.undecidable else self._float64(self._matched.applied_to(inputs)),
+            lambda inputs: None if first.undecidable else self._float64(self.matched_inputs.applied_to(inputs)),
         )
 
     def references_in(self, precision: str | None) -> tuple[Reference, ...]:
@@ -151,17 +150,23 @@ class FileReference:
         if precision in {None, self._half_precision}:
             return self.references
         try:
-            return self._in_precision(precision)
+            with closing(self._lowered(precision)) as session:
+                return with_lower_steps(self.references, partial(self._with_lower, session))
         except Exception as error:  # noqa: BLE001 - a run that is missing; the rule without it is named in the row
             self._note(f"the reference does not run in {precision}: {error_summary(error)}")
             return self.references
 
-    def _in_precision(self, precision: str) -> tuple[Reference, ...]:
-        session = self._lowered(precision)
-        try:
-            return with_lower_steps(self.references, partial(self._with_lower, session))
-        finally:
-            session.close()
+    def answered(self, name: str, inputs: Inputs) -> Iterator[OtherInputs]:
+        """The answer to further inputs that reach a threshold; none if the file refuses them, or is random."""
+        if self.references[0].stochastic:
+            return
+        with closing(self._open_session()) as session, suppress(Exception):
+            eager = session.run(self.matched_inputs.applied_to(inputs))
+            yield OtherInputs(name, inputs, eager, partial(self._further, inputs, name), "thresholds")
+
+    def _further(self, inputs: Inputs, at: str) -> Reference:
+        with closing(self._open_session()) as session:
+            return self._reference(session, inputs, at, True)
 
     def _lowered(self, precision: str) -> Session:
         """A session of the converted file on ONNX Runtime, or on onnx.reference, which alone has bfloat16."""
@@ -174,7 +179,7 @@ class FileReference:
             return runtime.load(replace(self.artifact, path=path), options)
 
     def _with_lower(self, lowered: Session, reference: Reference) -> Reference:
-        outputs = lowered.run(self._matched.applied_to(reference.inputs))
+        outputs = lowered.run(self.matched_inputs.applied_to(reference.inputs))
         return replace(reference, lower={name: values.astype(np.float64) for name, values in outputs.items()})
 
     def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
@@ -183,7 +188,7 @@ class FileReference:
         if None not in sessions:
             sessions[None] = self._open_session()
         values = arrays_of(inputs)
-        own = self._matched.applied_to(values)
+        own = self.matched_inputs.applied_to(values)
         # An evaluation in float64 takes far longer than a run, and only some rules need it.
         needs_float64 = self.tolerance(None).has(Calibrated)
         float64 = self._float64(own) if needs_float64 else None
@@ -219,10 +224,9 @@ class FileReference:
         return tolerance if self._strict_ulp is None else strict_ulp(tolerance, self._strict_ulp)
 
     def reference_inside(
-        self, reference: Reference, store: ValueStore, precision: str | None, target: Target
+        self, reference: Reference, store: ValueStore, _precision: str | None, _target: Target
     ) -> ReferenceInside:
         """The nodes of the file, run without graph optimization."""
-        del precision, target
         if self.file.format != "onnx":
             raise NotVisible("the reference is in ONNX Runtime's format, whose nodes cannot be seen")
         from harness.inside.graph import Graph
@@ -230,14 +234,14 @@ class FileReference:
 
         runtime = DEFAULT_RUNTIMES[self.file.format]
         options = UNOPTIMIZED if "optimization" in self._runtime.options else {}
-        inputs = self._matched.applied_to(reference.inputs)
+        inputs = self.matched_inputs.applied_to(reference.inputs)
         graph = Graph(self.artifact, Target(FILE, runtime, options=options), inputs, store)
         return GraphReference(graph, self.artifact.path, store)
 
     def eager_call(self) -> Call:
         """A call of the file as it would be deployed, with all optimizations, on the first inputs; for timing."""
         session: Session = self._runtime.load(self.artifact, {})
-        return session.bind(self._matched.applied_to(self._inputs[0][0]))
+        return session.bind(self.matched_inputs.applied_to(self._inputs[0][0]))
 
     @cached_property
     def _inputs(self) -> Sequence[tuple[Inputs, str | None, bool]]:
@@ -246,7 +250,8 @@ class FileReference:
         return [(arrays_of(each.inputs), each.at, each.draw > 1) for each in input_sets(self.case)]
 
     @cached_property
-    def _matched(self) -> MatchedInputs:
+    def matched_inputs(self) -> MatchedInputs:
+        """How the case's inputs reach the file."""
         first = self._inputs[0][0]
         given = [NamedInput(label, values.dtype, values.shape) for label, values in first.items()]
         return match_inputs(given, self.signature, Path(self.file.path).name)
@@ -266,7 +271,7 @@ class FileReference:
         return self._runtime.load(self.artifact, {})
 
     def _reference(self, session: Session, inputs: Inputs, at: str | None, repeats_shapes: bool) -> Reference:
-        own = self._matched.applied_to(inputs)
+        own = self.matched_inputs.applied_to(inputs)
         eager = session.run(own)
         again = session.run(own)
         stochastic = not all(same_bits(eager[name], again[name]) for name in eager)

@@ -37,6 +37,7 @@ from harness.inside.torch_reference import TorchReference
 from harness.latency.sampling import Call
 from harness.model.answer import Reference
 from harness.model.build import Subject, build, build_tensors, has_random_weights
+from harness.model.reaching import Threshold
 from harness.model.reference import (
     compute_reference,
     float64_outputs,
@@ -244,6 +245,15 @@ class PreparedCase:
     def at_open_axes(self, axes: Mapping[str, Collection[int]]) -> Iterator[OtherInputs]:
         """Inputs of other sizes that a file has to take which declares ``axes`` open, by label."""
         return self._further.at_open_axes(axes)
+
+    @property
+    def thresholds(self) -> Sequence[Threshold]:
+        """The numbers that eager torch compares its values with at the first inputs."""
+        return self._memo.get("thresholds", lambda: self._further.thresholds)
+
+    def answered(self, name: str, inputs: Mapping[str, Array]) -> Iterator[OtherInputs]:
+        """Eager torch's answer to inputs that reach a threshold of a file; none if it refuses them."""
+        return self._further.answered(name, inputs, "thresholds")
 
     def eager_answer(self, inputs: Mapping[str, Array], before: Sequence[Mapping[str, Array]] = ()) -> Any:
         """Eager torch's answer to ``inputs`` after calls with ``before``; None if it refuses them."""
