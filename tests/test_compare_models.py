@@ -515,3 +515,81 @@ def test_axes_of_one_size_change_together_whatever_their_names(tmp_path: Path) -
     ).eval()
     verdict = harness.compare_models(path, module, (torch.randn(3, 2), torch.randn(3, 2)))
     assert verdict.passed, verdict.message
+
+
+def number(name: str, value: float) -> Any:
+    return helper.make_tensor(name, TensorProto.FLOAT, [], [value])
+
+
+LINEAR = {
+    # name: nodes from x to y, constants; all but the first do something else beyond a bound that drawn inputs are below
+    "linear": ([helper.make_node("Mul", ["x", "half"], ["y"])], ()),
+    "clip": (
+        [helper.make_node("Clip", ["x", "", "nine"], ["z"]), helper.make_node("Mul", ["z", "half"], ["y"])],
+        (number("nine", 9),),
+    ),
+    "min": (
+        [helper.make_node("Mul", ["x", "half"], ["z"]), helper.make_node("Min", ["nine", "z"], ["y"])],
+        (number("nine", 9),),
+    ),
+    "branch": (
+        [
+            helper.make_node("Constant", [], ["low"], value_float=-9.0),
+            helper.make_node("Less", ["x", "low"], ["is_low"]),
+            helper.make_node("Mul", ["x", "half"], ["z"]),
+            helper.make_node("Where", ["is_low", "low", "z"], ["y"]),
+        ],
+        (),
+    ),
+    "hard-sigmoid": (
+        [
+            helper.make_node("HardSigmoid", ["x"], ["z"], alpha=1 / 32, beta=0.5),
+            helper.make_node("Sub", ["z", "half"], ["w"]),
+            helper.make_node("Mul", ["w", "sixteen"], ["y"]),
+        ],
+        (number("sixteen", 16),),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def linear(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("linear")
+    return {
+        name: file_of(folder / f"{name}.onnx", nodes, {"x": [3, 4]}, number("half", 0.5), *constants)
+        for name, (nodes, constants) in LINEAR.items()
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in LINEAR if name != "linear"])
+def test_a_bound_that_only_one_of_two_models_has_is_reached(linear: dict[str, Path], name: str) -> None:
+    bounded, module = linear[name], Function(lambda x: x * 0.5).eval()
+    for subject, reference in ((bounded, module), (bounded, linear["linear"]), (linear["linear"], bounded)):
+        verdict = harness.compare_models(subject, reference)
+        (row,) = verdict.results
+        assert (row.status, row.blame) == ("failed", "exporter"), row.message
+        assert re.search(r"at (negative )?inputs .*times as large, where \w+ reaches -?[0-9.]+", row.message or "")
+    assert harness.compare_models(linear["linear"], module).passed
+    assert harness.compare_models(bounded, bounded).passed
+
+
+def test_a_bound_that_both_models_have_in_another_form_is_no_difference(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Add", ["x", "three"], ["shifted"]),
+        helper.make_node("Max", ["shifted", "zero"], ["above"]),
+        helper.make_node("Min", ["above", "six"], ["between"]),
+        helper.make_node("Mul", ["x", "between"], ["product"]),
+        helper.make_node("Div", ["product", "six"], ["y"]),
+    ]
+    constants = number("three", 3), number("zero", 0), number("six", 6)
+    forms = file_of(tmp_path / "forms.onnx", nodes, {"x": [2, 3]}, *constants)
+    one = file_of(tmp_path / "one.onnx", [helper.make_node("HardSwish", ["x"], ["y"])], {"x": [2, 3]})
+    for subject, reference in ((forms, one), (one, forms), (forms, nn.Hardswish()), (one, nn.Hardswish())):
+        assert harness.compare_models(subject, reference).passed
+
+
+def test_the_threshold_of_softplus_is_reached(tmp_path: Path) -> None:
+    path = file_of(tmp_path / "soft.onnx", [helper.make_node("Softplus", ["x"], ["y"])], {"x": [2, 3]})
+    assert harness.compare_models(path, nn.Softplus().eval()).passed
+    verdict = harness.compare_models(path, nn.Softplus(threshold=5).eval())
+    assert "where softplus reaches 5" in verdict.message

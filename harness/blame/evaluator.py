@@ -153,16 +153,25 @@ def evaluate_model(model: ModelProto, inputs: Answer) -> dict[str, Array]:
 
 def evaluate_all(path: Path, inputs: Answer) -> dict[str, Array]:
     """As :func:`evaluate`, for every value that a node of the graph computes, in the order of computation."""
+    return evaluation_of_all(path)(inputs)
+
+
+def evaluation_of_all(path: Path) -> Callable[[Answer], dict[str, Array]]:
+    """:func:`evaluate_all` of one file for several inputs. The limits of work hold for all of them together."""
     model = onnx.load(str(path))
     if model.functions:
         model = inline_local_functions(model)
     named = {name for node in model.graph.node for name in node.output if name}
     in_order(model)
     evaluator = Float64Evaluator(with_float64(model))
-    with np.errstate(all="ignore"):
-        values = evaluator.run(None, {name: to_float64(array) for name, array in inputs.items()}, intermediate=True)
     computed = [name for node in model.graph.node for name in node.output if name in named]
-    return {name: np.asarray(values[name]) for name in computed}
+
+    def evaluated(inputs: Answer) -> dict[str, Array]:
+        with np.errstate(all="ignore"):
+            values = evaluator.run(None, {name: to_float64(array) for name, array in inputs.items()}, intermediate=True)
+        return {name: np.asarray(values[name]) for name in computed}
+
+    return evaluated
 
 
 def evaluate_in_file_dtypes(path: Path, inputs: Answer) -> dict[str, Array]:

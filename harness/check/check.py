@@ -220,8 +220,9 @@ def _judged(
         verdict = replace(verdict, keeps_random=keeps_random, unrepeatable=references[0].unrepeatable)
     judged = _JudgedAnswers(of_one, references, answers, verdict)
     if verdict.passed:
-        # Only modules of users branch on values, in a bundle too, and `draws: 1` asks for no further inputs.
+        # Modules of users branch on values, in a bundle too, and files may. `draws: 1` asks for no further inputs.
         may_branch = prepared.case.runs_user_code or isinstance(prepared.case.model.model, RecordedModel)
+        may_branch = may_branch or bool(prepared.case.files and target.tested_file)
         if prepared.case.draws == 1 or not may_branch:
             return judged
         failed = find_kept_value(

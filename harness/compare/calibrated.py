@@ -19,6 +19,7 @@ times the scale; the target's RMS error is 0.6 to 1.9 times the reference's, its
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -31,7 +32,7 @@ from harness.compare.metrics.similarity import root_mean_square
 from harness.compare.numbers import NumberFormat, Pair, dtype_name, number_format, values_are
 from harness.compare.rules import Allowance
 from harness.model.answer import Reference
-from harness.spec.language.tolerances import Calibrated, Close, Exact, OneRule, Tolerance, map_rule
+from harness.spec.language.tolerances import Calibrated, Close, Exact, OneRule, Tolerance, map_rule, rules_of
 
 WORST_RATIO = 2.0
 HALF_PRECISION = 1.5
@@ -291,4 +292,31 @@ def inconclusive(calibration: Calibration, pair: Pair) -> str | None:
     spread = float(np.std(expected))
     if 0 < spread <= calibration.allowed_rms and pair.format.eps * calibration.scale * 4 < spread:
         return f"an output of {expected.mean():.4g} everywhere (the mean) would pass too"
+    return None
+
+
+def evaluation_problem(
+    run: Mapping[str, NDArray[Any]], float64: Mapping[str, NDArray[Any]], tolerance: Tolerance
+) -> str | None:
+    """Why the float64 evaluation says nothing about the reference: it differs from its run by more than rounding.
+
+    One of the two is wrong then, and nothing tells which.
+    """
+    for index, (name, values) in enumerate(run.items()):
+        functions = (rule.function for rule in rules_of(tolerance.for_output(index)) if isinstance(rule, Calibrated))
+        least = max((FUNCTION_ERRORS.get(function, 0.0) for function in functions), default=0.0)
+        share = LARGEST_ROUNDING.get(dtype_name(values.dtype))
+        if share is None or name not in float64 or float64[name].shape != values.shape:
+            continue
+        with np.errstate(all="ignore"):
+            errors = values.astype(np.float64) - float64[name]
+            scale = float(np.sqrt(np.nanmean(np.square(float64[name])))) if values.size else 0.0
+            rms = float(np.sqrt(np.nanmean(np.square(errors)))) if values.size else 0.0
+        if rms > max(share * scale, least):
+            return (
+                f"the reference's own run differs from its float64 evaluation by {100 * rms / scale:.3g} % of the "
+                f"scale of {name}, which is no rounding: one of the two is wrong, so the evaluation decides nothing"
+                if scale
+                else f"the float64 evaluation of the reference gives zeros for {name}, and its own run does not"
+            )
     return None

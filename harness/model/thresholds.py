@@ -1,30 +1,23 @@
 """Thresholds that a module compares its values with, and inputs at which values are on the other side of them.
 
-Drawn inputs are of the size that the spec says. A bound of ``clamp(-3, 3)`` that they never reach can be changed or
-dropped by an export, and ``if x.max() > 50`` can be left out, without a difference. So eager torch runs once more on
-the drawn inputs with all its comparisons recorded. For those whose values are all on one side, inputs are scaled until
-the comparison comes out otherwise.
+Eager torch runs with all its comparisons recorded; :mod:`harness.model.reaching` looks for the inputs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness.model.reaching import LARGEST, Inputs, Threshold, Thresholds, inputs_beyond
 from harness.model.running import run_module, size_in_bytes
 from harness.model.tensors import copy_module, to_torch
-
-Array = NDArray[Any]
-Inputs = Mapping[str, Array]
 
 HALF = {torch.float16, torch.bfloat16}
 COMPARISONS = {"gt", "ge", "lt", "le"}
@@ -38,6 +31,7 @@ BOUNDS: Mapping[str, Callable[..., tuple[Any, ...]]] = {
     "hardtanh": lambda low=-1, high=1: (low, high),
     "hardtanh_": lambda low=-1, high=1: (low, high),
     "relu6": lambda: (0, 6),
+    "softplus": lambda beta=1, at=20: (at / beta if beta else None,),
     "threshold": lambda at, _value: (at,),
     "threshold_": lambda at, _value: (at,),
     "hardshrink": lambda at=0.5: (-at, at),
@@ -49,38 +43,11 @@ BOUNDS: Mapping[str, Callable[..., tuple[Any, ...]]] = {
 }
 """The bounds of an operator, from its arguments after the first."""
 
-LARGEST = 1e6
-"""Larger bounds, such as ``finfo.max``, are no part of what a module computes with usual inputs; nor are factors."""
 MAX_RUNS = 11
 """Runs that look for inputs which reach a bound; a large module gets fewer."""
 MAX_RUNS_OF_LARGE = 2
 LARGE_BYTES = 64 << 20
 MAX_SETS = 3
-BEYOND = 2.0
-"""The largest value is this many times the bound, so that it is well beyond it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """A number that values are compared with. ``low`` and ``high`` are the smallest and the largest of these values."""
-
-    operator: str
-    at: float
-    low: float
-    high: float
-
-    @property
-    def is_reached(self) -> bool:
-        """True if there are values on both sides."""
-        return self.low < self.at < self.high
-
-    def joined(self, other: Threshold) -> Threshold:
-        """The same with the values of ``other``."""
-        return replace(self, low=min(self.low, other.low), high=max(self.high, other.high))
-
-
-Thresholds = dict[tuple[int, str, float], Threshold]
-"""By the number of the operator in the order of execution, its name and the number compared with."""
 
 
 class _Recorded(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -88,7 +55,7 @@ class _Recorded(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.found: Thresholds = {}
+        self.found: dict[tuple[int, str, float], Threshold] = {}
         self._count = 0
 
     def __torch_dispatch__(
@@ -128,44 +95,12 @@ def reaching_inputs(module: nn.Module, sets: Sequence[Inputs], seed: int) -> Ite
     if any(each.dtype in HALF for each in (*module.parameters(), *module.buffers(), *map(to_torch, sets[0].values()))):
         return
     is_large = size_in_bytes(module) >= LARGE_BYTES
-    recorded = [_recorded(module, inputs, seed) for inputs in sets[: 1 if is_large else MAX_SETS]]
-    left = _unreached(recorded)
+    few = list(sets[: 1 if is_large else MAX_SETS])
     runs = MAX_RUNS_OF_LARGE if is_large else MAX_RUNS
-    for words, base in _bases(sets[0]):
-        if not left or runs <= 0:
-            return
-        is_first = base is sets[0]
-        at_base = recorded[0] if is_first else _recorded(module, base, seed)
-        runs -= not is_first
-        for key in list(left):
-            if key not in left or key not in at_base:
-                continue
-            for factor in _factors(at_base[key]):
-                if runs <= 0:
-                    return
-                inputs = _changed(base, partial(_times, factor))
-                found = _recorded(module, inputs, seed)
-                runs -= 1
-                reached = [each for each in left if each in found and left[each].joined(found[each]).is_reached]
-                if reached:
-                    threshold = left[reached[0]]
-                    yield (
-                        f"{words}{factor:.3g} times as large, where {threshold.operator} reaches {threshold.at:.4g}",
-                        inputs,
-                    )
-                    left = {each: value for each, value in left.items() if each not in reached}
-                    break
+    yield from inputs_beyond(partial(recorded, module, seed=seed), few, runs)
 
 
-def _unreached(recorded: Iterable[Thresholds]) -> Thresholds:
-    joined: Thresholds = {}
-    for found in recorded:
-        for key, threshold in found.items():
-            joined[key] = joined[key].joined(threshold) if key in joined else threshold
-    return {key: threshold for key, threshold in joined.items() if not threshold.is_reached}
-
-
-def _recorded(module: nn.Module, inputs: Inputs, seed: int) -> Thresholds:
+def recorded(module: nn.Module, inputs: Inputs, *, seed: int) -> Thresholds:
     """The thresholds of one run; none if eager torch refuses the inputs."""
     recorder = _Recorded()
     tensors = [to_torch(np.asarray(values)) for values in inputs.values()]
@@ -176,32 +111,3 @@ def _recorded(module: nn.Module, inputs: Inputs, seed: int) -> Thresholds:
     except Exception:  # noqa: BLE001 - the module's own code may refuse any input
         return {}
     return recorder.found
-
-
-def _bases(inputs: Inputs) -> Iterator[tuple[str, Inputs]]:
-    yield "inputs ", inputs
-    yield "inputs of the opposite sign, ", _changed(inputs, np.negative)
-    yield "inputs without their signs, ", _changed(inputs, np.abs)
-    yield "negative inputs, ", _changed(inputs, lambda values: -np.abs(values))
-
-
-def _changed(inputs: Inputs, change: Callable[[Array], Any]) -> Inputs:
-    with np.errstate(all="ignore"):
-        return {
-            label: np.asarray(change(values), values.dtype) if values.dtype.kind == "f" else values
-            for label, values in inputs.items()
-        }
-
-
-def _times(factor: float, values: Array) -> Array:
-    larger: Array = values * values.dtype.type(factor)
-    return larger
-
-
-def _factors(threshold: Threshold) -> Iterator[float]:
-    """How many times as large the inputs must be, if the compared values grow with them, to reach the threshold."""
-    for extreme in (threshold.high, threshold.low):
-        if extreme and threshold.at / extreme > 0:
-            factor = BEYOND * threshold.at / extreme
-            if 1 / LARGEST <= factor <= LARGEST:
-                yield factor

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
-from harness.check.files.drawing import LostInput, lost_input, open_axes, with_lost_input
+from harness.check.files.drawing import LostInput, lost_input, with_lost_input
 from harness.check.files.reference import ReferenceAnswers
 from harness.check.files.renamed_reference import ReferenceForModel
 from harness.check.files.signatures import FileSignature, called_with, read_file_signature
@@ -184,19 +183,15 @@ class TestedFile(ReferenceForModel):
         """None: the file was exported by somebody else."""
 
     def further_inputs(self, kinds: Collection[OtherKind]) -> Iterator[OtherInputs]:
-        """Inputs that the module which the file is compared with takes too; none for another reference.
+        """See :mod:`harness.check.files.further_inputs`.
 
-        Other sizes of the axes that the file declares open, and inputs at which the module reaches thresholds. What
-        else a file keeps of its example inputs shows at further draws alone. No thresholds for a file that computes in
-        a lower precision or rounds to steps: it may leave its range there.
+        No thresholds for a file in a lower precision: it may leave its range there.
         """
-        module: Any = self._reference
-        if not hasattr(module, "further_inputs"):
-            return
-        axes = open_axes(self.signature, self._inputs) if "promised sizes" in kinds else {}
-        rounds = self.mixed.precision is not None or _is_quantized(self.file)
-        reached = set() if rounds else {"thresholds"} & set(kinds)
-        for each in chain(module.at_open_axes(axes), module.further_inputs(reached)):
+        from harness.check.files.further_inputs import FileFurtherInputs
+
+        kinds = set(kinds) - ({"thresholds"} if self.mixed.precision is not None else set())
+        further = FileFurtherInputs(self.file, self.signature, self._inputs, self._reference)
+        for each in self._memo.get(f"further inputs {sorted(kinds)}", lambda: list(further.of(kinds))):
             inputs = self._inputs.applied_to(each.inputs)
             eager = self._outputs.renamed(each.eager)
             after = None if each.first_after is None else self._outputs.renamed(each.first_after)

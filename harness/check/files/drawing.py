@@ -14,7 +14,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.check.files.matching import FLOATING, SIGNED, InputsDoNotFit, MatchedInputs, NamedInput
+from harness.check.files.matching import FLOATING, SIGNED, InputsDoNotFit, NamedInput
 from harness.check.files.reference import ReferenceAnswers
 from harness.check.files.signatures import Declared, FileSignature
 from harness.check.results import with_mismatch
@@ -263,14 +263,3 @@ def with_lost_input(result: Result, lost: LostInput, file: str) -> Result:
     failed = with_mismatch(result, [cause]) if result.status == "passed" else with_cause(result, cause)
     evidence = f"the reference gives other outputs {lost.difference.message}"
     return replace(failed, blame="exporter", evidence=(evidence,))
-
-
-def open_axes(signature: FileSignature, inputs: MatchedInputs) -> dict[str, list[int]]:
-    """The axes that a file declares open, as axes of the case's ``inputs``, by label."""
-    declared = {each.name: each.shape or () for each in signature.inputs}
-    axes: dict[str, list[int]] = {}
-    for each in inputs.bindings:
-        sizes = declared.get(each.name, ())
-        order = each.permutation or range(len(sizes))
-        axes[each.label] = [axis for axis, size in zip(order, sizes, strict=True) if not isinstance(size, int)]
-    return {label: own for label, own in axes.items() if own}

@@ -7,7 +7,7 @@ what is expected. A file that runs only optimized is run so, and a note tells it
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import cached_property, partial
@@ -22,12 +22,13 @@ from harness.blame.file_runs import error_summary
 from harness.check.files.half_precision import half_precision_inside
 from harness.check.files.matching import MatchedInputs, NamedInput, match_inputs
 from harness.check.files.signatures import FileSignature, read_file_signature
+from harness.check.judging.example_values import OtherInputs
 from harness.check.judging.judge import Expected
 from harness.check.judging.steps import with_lower_steps, with_steps
 from harness.check.recorded.own_rounding import with_functions
 from harness.check.recorded.protobufs import file_artifact
-from harness.compare.calibrated import FUNCTION_ERRORS, LARGEST_ROUNDING
-from harness.compare.numbers import dtype_name, same_bits
+from harness.compare.calibrated import evaluation_problem
+from harness.compare.numbers import same_bits
 from harness.compare.rules import strict_ulp
 from harness.exporters import Artifact
 from harness.inside.calls import NotVisible, ReferenceInside, ValueStore
@@ -40,7 +41,7 @@ from harness.spec.language.case import Case, StoredModel, TensorSpec
 from harness.spec.language.inputs.draws import input_sets
 from harness.spec.language.inputs.fills import array
 from harness.spec.language.inputs.tensors import arrays_of
-from harness.spec.language.tolerances import Calibrated, Tolerance, rules_of
+from harness.spec.language.tolerances import Calibrated, Tolerance
 from harness.spec.targets import FILE, Target
 from harness.spec.targets.sets import DEFAULT_RUNTIMES
 from harness.transforms import TransformRequest
@@ -126,16 +127,13 @@ class FileReference:
     @property
     def notes(self) -> tuple[str, ...]:
         """How the case's inputs were matched with the file's, and why there is no float64 reference."""
-        return (*self._matched.notes, *self._further_notes)
+        return (*self.matched_inputs.notes, *self._further_notes)
 
     @cached_property
     def references(self) -> tuple[Reference, ...]:
         """The answers to each set of inputs of the case."""
-        session = self._open_session()
-        try:
+        with closing(self._open_session()) as session:
             return with_flips([each for number in range(len(self._inputs)) for each in self._steps(session, number)])
-        finally:
-            session.close()
 
     def _steps(self, session: Session, number: int) -> Sequence[Reference]:
         """The answers to one set of inputs: one, or one for each step."""
@@ -147,7 +145,7 @@ class FileReference:
             input_sets(self.case)[number].inputs,
             first,
             lambda inputs, at: self._reference(session, inputs, at, True),
-            lambda inputs: None if first.undecidable else self._float64(self._matched.applied_to(inputs)),
+            lambda inputs: None if first.undecidable else self._float64(self.matched_inputs.applied_to(inputs)),
         )
 
     def references_in(self, precision: str | None) -> tuple[Reference, ...]:
@@ -155,17 +153,23 @@ class FileReference:
         if precision in {None, half_precision_inside(self.signature)}:
             return self.references
         try:
-            return self._in_precision(precision)
+            with closing(self._lowered(precision)) as session:
+                return with_lower_steps(self.references, partial(self._with_lower, session))
         except Exception as error:  # noqa: BLE001 - a run that is missing; the rule without it is named in the row
             self._note(f"the reference does not run in {precision}: {error_summary(error)}")
             return self.references
 
-    def _in_precision(self, precision: str) -> tuple[Reference, ...]:
-        session = self._lowered(precision)
-        try:
-            return with_lower_steps(self.references, partial(self._with_lower, session))
-        finally:
-            session.close()
+    def answered(self, name: str, inputs: Inputs) -> Iterator[OtherInputs]:
+        """The answer to further inputs that reach a threshold; none if the file refuses them, or is random."""
+        if self.references[0].stochastic:
+            return
+        with closing(self._open_session()) as session, suppress(Exception):
+            eager = session.run(self.matched_inputs.applied_to(inputs))
+            yield OtherInputs(name, inputs, eager, partial(self._further, inputs, name), "thresholds")
+
+    def _further(self, inputs: Inputs, at: str) -> Reference:
+        with closing(self._open_session()) as session:
+            return self._reference(session, inputs, at, True)
 
     def _lowered(self, precision: str) -> Session:
         """A session of the converted file on ONNX Runtime, or on onnx.reference, which alone has bfloat16."""
@@ -178,7 +182,7 @@ class FileReference:
             return runtime.load(replace(self.artifact, path=path), options)
 
     def _with_lower(self, lowered: Session, reference: Reference) -> Reference:
-        outputs = lowered.run(self._matched.applied_to(reference.inputs))
+        outputs = lowered.run(self.matched_inputs.applied_to(reference.inputs))
         return replace(reference, lower={name: values.astype(np.float64) for name, values in outputs.items()})
 
     def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
@@ -187,7 +191,7 @@ class FileReference:
         if None not in sessions:
             sessions[None] = self._open_session()
         values = arrays_of(inputs)
-        own = self._matched.applied_to(values)
+        own = self.matched_inputs.applied_to(values)
         # An evaluation in float64 takes far longer than a run, and only some rules need it.
         needs_float64 = self.tolerance(None).has(Calibrated)
         float64 = self._float64(own) if needs_float64 else None
@@ -223,10 +227,9 @@ class FileReference:
         return tolerance if self._strict_ulp is None else strict_ulp(tolerance, self._strict_ulp)
 
     def reference_inside(
-        self, reference: Reference, store: ValueStore, precision: str | None, target: Target
+        self, reference: Reference, store: ValueStore, _precision: str | None, _target: Target
     ) -> ReferenceInside:
         """The nodes of the file, run without graph optimization."""
-        del precision, target
         if self.file.format != "onnx":
             raise NotVisible("the reference is in ONNX Runtime's format, whose nodes cannot be seen")
         from harness.inside.graph import Graph
@@ -234,20 +237,20 @@ class FileReference:
 
         runtime = DEFAULT_RUNTIMES[self.file.format]
         options = UNOPTIMIZED if "optimization" in self._runtime.options else {}
-        inputs = self._matched.applied_to(reference.inputs)
+        inputs = self.matched_inputs.applied_to(reference.inputs)
         graph = Graph(self.artifact, Target(FILE, runtime, options=options), inputs, store)
         return GraphReference(graph, self.artifact.path, store)
 
     def eager_answer(self, inputs: Inputs) -> Inputs | None:
         """See :class:`ReferenceAnswers`."""
         with suppress(Exception), closing(self._open_session()) as session:
-            return session.run(self._matched.applied_to(inputs))
+            return session.run(self.matched_inputs.applied_to(inputs))
         return None
 
     def eager_call(self) -> Call:
         """A call of the file as it would be deployed, with all optimizations, on the first inputs; for timing."""
         session: Session = self._runtime.load(self.artifact, {})
-        return session.bind(self._matched.applied_to(self._inputs[0][0]))
+        return session.bind(self.matched_inputs.applied_to(self._inputs[0][0]))
 
     @cached_property
     def _inputs(self) -> Sequence[tuple[Inputs, str | None, bool]]:
@@ -256,7 +259,8 @@ class FileReference:
         return [(arrays_of(each.inputs), each.at, each.draw > 1) for each in input_sets(self.case)]
 
     @cached_property
-    def _matched(self) -> MatchedInputs:
+    def matched_inputs(self) -> MatchedInputs:
+        """How the case's inputs reach the file."""
         first = self._inputs[0][0]
         given = [NamedInput(label, values.dtype, values.shape) for label, values in first.items()]
         return match_inputs(given, self.signature, Path(self.file.path).name)
@@ -276,12 +280,12 @@ class FileReference:
         return self._runtime.load(self.artifact, {})
 
     def _reference(self, session: Session, inputs: Inputs, at: str | None, repeats_shapes: bool) -> Reference:
-        own = self._matched.applied_to(inputs)
+        own = self.matched_inputs.applied_to(inputs)
         eager = session.run(own)
         again = session.run(own)
         stochastic = not all(same_bits(eager[name], again[name]) for name in eager)
         float64 = None if stochastic else self._float64(own)
-        undecidable = None if float64 is None else _evaluation_problem(eager, float64, self.tolerance(None))
+        undecidable = None if float64 is None else evaluation_problem(eager, float64, self.tolerance(None))
         self._note(undecidable)
         return Reference(
             inputs=inputs,
@@ -322,28 +326,3 @@ class FileReference:
     def _note(self, note: str | None) -> None:
         if note is not None and note not in self._further_notes:
             self._further_notes.append(note)
-
-
-def _evaluation_problem(run: Mapping[str, Array], float64: Mapping[str, Array], tolerance: Tolerance) -> str | None:
-    """Why the float64 evaluation says nothing about the reference: it differs from its run by more than rounding.
-
-    One of the two is wrong then, and nothing tells which.
-    """
-    for index, (name, values) in enumerate(run.items()):
-        functions = (rule.function for rule in rules_of(tolerance.for_output(index)) if isinstance(rule, Calibrated))
-        least = max((FUNCTION_ERRORS.get(function, 0.0) for function in functions), default=0.0)
-        share = LARGEST_ROUNDING.get(dtype_name(values.dtype))
-        if share is None or name not in float64 or float64[name].shape != values.shape:
-            continue
-        with np.errstate(all="ignore"):
-            errors = values.astype(np.float64) - float64[name]
-            scale = float(np.sqrt(np.nanmean(np.square(float64[name])))) if values.size else 0.0
-            rms = float(np.sqrt(np.nanmean(np.square(errors)))) if values.size else 0.0
-        if rms > max(share * scale, least):
-            return (
-                f"the reference's own run differs from its float64 evaluation by {100 * rms / scale:.3g} % of the "
-                f"scale of {name}, which is no rounding: one of the two is wrong, so the evaluation decides nothing"
-                if scale
-                else f"the float64 evaluation of the reference gives zeros for {name}, and its own run does not"
-            )
-    return None

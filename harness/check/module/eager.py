@@ -1,4 +1,4 @@
-"""Eager torch on the spec's ``expect``: the expectations as arrays, whether eager torch meets them, and its refusal.
+"""Eager torch's answers to a case, and the spec's ``expect``: whether eager torch meets it, and its refusal.
 
 No target is involved. What eager torch itself gets wrong is found here, by the spec's ``expect`` and by the float64
 reference.
@@ -6,8 +6,10 @@ reference.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,8 @@ from harness.check.judging.judge import (
     for_expressions,
     have_same_form,
 )
+from harness.check.judging.steps import inputs_in_a_row, with_steps
+from harness.check.module.further_inputs import tensors_of
 from harness.check.stages import Clock, StageStopped, chain_text, is_from_code_under_test, message_of
 from harness.compare.calibrated import plain_rule
 from harness.compare.verdict import compare, distances
@@ -35,17 +39,59 @@ from harness.model.build import (
     constructor_arguments,
     structure_of,
 )
-from harness.model.reference import default_tolerance_of, gradients, tolerance_of
+from harness.model.reference import compute_reference, default_tolerance_of, float64_outputs, gradients, tolerance_of
 from harness.model.running import eager_outputs
+from harness.model.state import references_of
 from harness.model.tensors import to_numpy
 from harness.model.weights import plain_name
 from harness.result import Finding, Result
-from harness.spec.language.case import Case, LayerModel, WeightedModel
+from harness.spec.language.case import Case, LayerModel, TensorSpec, WeightedModel
+from harness.spec.language.inputs.draws import input_sets
 from harness.spec.language.inputs.fills import array
 from harness.spec.language.tolerances import Calibrated, Exact, Rule, Tolerance, Ulp
 from harness.spec.targets import Target
 
 Array = NDArray[Any]
+
+
+def eager_references(case: Case, subject: Subject) -> tuple[Reference, ...]:
+    """Eager torch's answers to each set of inputs, with what further calls show of a user's module."""
+    compute = partial(_references_to_each_set, case, subject)
+    if not case.runs_user_code or case.loop:
+        return tuple(compute(True))
+    return references_of(case, subject.module, compute, inputs_in_a_row)
+
+
+def _references_to_each_set(case: Case, subject: Subject, repeat: bool) -> list[Reference]:
+    first = compute_reference(case, subject, subject.inputs, repeat=repeat)
+    references = [*_with_steps(case, subject, case.inputs, first)]
+    for each in input_sets(case)[1:]:
+        try:
+            reference = compute_reference(case, subject, build_tensors(each.inputs), each.at, repeat=repeat)
+            further = _with_steps(case, subject, each.inputs, replace(reference, repeats_shapes=each.draw > 1))
+        except Exception as error:
+            if not each.chosen_by_harness:
+                raise
+            warnings.warn(
+                f"the dynamic axes were verified at no other size: at {each.at} eager torch raises "
+                f"{message_of(error)}; name sizes under `also`",
+                stacklevel=1,
+            )
+            break
+        references += further
+    return references
+
+
+def _with_steps(case: Case, subject: Subject, specs: Sequence[TensorSpec], first: Reference) -> tuple[Reference, ...]:
+    if not case.loop:
+        return (first,)
+    return with_steps(
+        case,
+        specs,
+        first,
+        lambda inputs, at: compute_reference(case, subject, tensors_of(inputs), at),
+        lambda inputs: float64_outputs(case, subject, tensors_of(inputs)),
+    )
 
 
 def build_expected(case: Case, subject: Subject) -> Expected:

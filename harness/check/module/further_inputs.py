@@ -15,10 +15,11 @@ from harness.check.cache.memo import Memo
 from harness.check.judging.example_values import OtherInputs, OtherKind, about_equal
 from harness.model.answer import Reference
 from harness.model.build import Subject
+from harness.model.reaching import Threshold
 from harness.model.reference import compute_reference
 from harness.model.running import run_module
 from harness.model.tensors import copy_module, to_numpy, to_torch
-from harness.model.thresholds import reaching_inputs
+from harness.model.thresholds import reaching_inputs, recorded
 from harness.spec.language.case import Case, TensorSpec
 
 Array = NDArray[Any]
@@ -64,10 +65,10 @@ class FurtherInputs:
         for kind, change in changes.items():
             for name, inputs in change(first, _bounds(self.case.inputs)) if kind in kinds else ():
                 if any(not np.array_equal(values, first[label]) for label, values in inputs.items()):
-                    yield from self._answered(name, inputs, kind)
+                    yield from self.answered(name, inputs, kind)
         if "thresholds" in kinds:
             for name, inputs in self.memo.get("inputs that reach thresholds", self._reaching):
-                yield from self._answered(name, inputs, "thresholds")
+                yield from self.answered(name, inputs, "thresholds")
 
     def at_open_axes(self, axes: Mapping[str, Collection[int]]) -> Iterator[OtherInputs]:
         """Inputs that a file has to take which declares ``axes`` open, by label, as far as eager torch takes them.
@@ -94,7 +95,7 @@ class FurtherInputs:
         }
         name, inputs = _sizes_on_axes(first, larger, lambda size: size + 1)
         if _shapes(inputs) not in [_shapes(each.inputs) for each in self.references]:
-            yield from self._answered(name, inputs, "promised sizes", must_run=True)
+            yield from self.answered(name, inputs, "promised sizes", must_run=True)
 
     def _at_one(
         self, axes: Sequence[Mapping[str, Collection[int]]], kind: OtherKind, *, must_run: bool = False
@@ -104,14 +105,15 @@ class FurtherInputs:
         for each in axes:
             name, inputs = _sizes_on_axes(first, each, lambda _: 1)
             if _shapes(inputs) not in known:
-                yield from self._answered(name, inputs, kind, must_run=must_run)
+                yield from self.answered(name, inputs, kind, must_run=must_run)
 
     def _reference(self, name: str, inputs: Inputs, kind: OtherKind) -> Reference | None:
         compute = partial(compute_reference, self.case, self.subject, tensors_of(inputs), name)
         reference: Reference | None = self.memo.get(f"reference at {name} ({kind})", partial(self.quietly, compute))
         return None if reference is None or reference.stochastic else reference
 
-    def _answered(self, name: str, inputs: Inputs, kind: OtherKind, *, must_run: bool = False) -> Iterator[OtherInputs]:
+    def answered(self, name: str, inputs: Inputs, kind: OtherKind, *, must_run: bool = False) -> Iterator[OtherInputs]:
+        """Inputs with eager torch's answer; none if it refuses them."""
         # State that is kept beyond a threshold shows at a later call alone, which the module may refuse.
         rows = [[inputs, self.references[0].inputs], [inputs]] if kind == "thresholds" else [[inputs]]
         answered = (self.quietly(self.eager_answers, row) for row in rows)
@@ -131,6 +133,12 @@ class FurtherInputs:
             answers.append({f"output_{index}": to_numpy(output) for index, output in enumerate(outputs)})
         return answers
 
+    @property
+    def thresholds(self) -> list[Threshold]:
+        """The numbers that eager torch compares its values with at the first inputs."""
+        found = self.quietly(partial(recorded, self.subject.module, self.references[0].inputs, seed=self.case.seed))
+        return [*(found or {}).values()]
+
     def _reaching(self) -> list[tuple[str, Inputs]]:
         # Sets at other sizes would run other operators.
         sets = [each.inputs for each in self.references if _shapes(each.inputs) == _shapes(self.references[0].inputs)]
@@ -143,12 +151,12 @@ class FurtherInputs:
             return
         known = {str(_shapes(each.inputs)) for each in self.references}
         if len(known) == 1:
-            yield from self._answered(*_resized(first, dynamic, lambda size: size + 1), "sizes")
+            yield from self.answered(*_resized(first, dynamic, lambda size: size + 1), "sizes")
         for size_of in (lambda size: max(4 * size + 1, LARGE_SIZE), lambda size: 4 * size + 1, lambda size: 2 * size):
             name, inputs = _resized(first, dynamic, size_of)
             if any(values.size > max(MAX_ELEMENTS, first[label].size) for label, values in inputs.items()):
                 continue
-            if answered := list(self._answered(name, inputs, "sizes")):
+            if answered := list(self.answered(name, inputs, "sizes")):
                 yield from answered
                 return
 

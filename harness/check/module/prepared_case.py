@@ -24,12 +24,12 @@ from harness.check.case_context import Refusal
 from harness.check.judging import lower_precision
 from harness.check.judging.example_values import OtherInputs, OtherKind
 from harness.check.judging.judge import Expected, Judge
-from harness.check.judging.steps import inputs_in_a_row, with_lower_steps, with_steps
-from harness.check.module.eager import build_expected, check_eager, eager_refusal
+from harness.check.judging.steps import with_lower_steps
+from harness.check.module.eager import build_expected, check_eager, eager_references, eager_refusal
 from harness.check.module.further_inputs import FurtherInputs, tensors_of
 from harness.check.recorded.own_rounding import with_functions
 from harness.check.refusal import CONTROL_CASE
-from harness.check.stages import Clock, is_from_code_under_test, message_of
+from harness.check.stages import Clock, is_from_code_under_test
 from harness.compare.inconclusive import parts_in_words
 from harness.compare.rules import strict_ulp
 from harness.data_files.onnx_files import nodes_in_training
@@ -41,14 +41,14 @@ from harness.latency.sampling import Call
 from harness.model.answer import Reference, with_flips
 from harness.model.build import Subject, build, build_module, build_tensors, has_random_weights
 from harness.model.precisions import in_lower_precision
-from harness.model.reference import compute_reference, float64_outputs, sample_reference, tolerance_of
+from harness.model.reaching import Threshold
+from harness.model.reference import sample_reference, tolerance_of
 from harness.model.running import have_same_values, repeatable_call, run_module
-from harness.model.state import in_evaluation, parts_in_training, references_of
+from harness.model.state import in_evaluation, parts_in_training
 from harness.model.tensors import copy_tensor, to_numpy
 from harness.registry import plugins
 from harness.result import Finding, Result
 from harness.spec.language.case import Case, StoredModel, TensorSpec
-from harness.spec.language.inputs.draws import input_sets
 from harness.spec.language.tolerances import Tolerance
 from harness.spec.targets import Target
 from harness.transforms._apply import transformed
@@ -102,7 +102,7 @@ class PreparedCase:
     @property
     def references(self) -> tuple[Reference, ...]:
         """The reference answers: at the case's own shapes, then at those of ``also``."""
-        return self._memo.get("references", lambda: with_flips(self._compute_references()))
+        return self._memo.get("references", lambda: with_flips(eager_references(self.case, self.subject)))
 
     @property
     def expected(self) -> Expected:
@@ -261,6 +261,15 @@ class PreparedCase:
         """Inputs of other sizes that a file has to take which declares ``axes`` open, by label."""
         return self._further.at_open_axes(axes)
 
+    @property
+    def thresholds(self) -> Sequence[Threshold]:
+        """The numbers that eager torch compares its values with at the first inputs."""
+        return self._memo.get("thresholds", lambda: self._further.thresholds)
+
+    def answered(self, name: str, inputs: Mapping[str, Array]) -> Iterator[OtherInputs]:
+        """Eager torch's answer to inputs that reach a threshold of a file; none if it refuses them."""
+        return self._further.answered(name, inputs, "thresholds")
+
     def eager_answer(self, inputs: Mapping[str, Array], before: Sequence[Mapping[str, Array]] = ()) -> Any:
         """Eager torch's answer to ``inputs`` after calls with ``before``; None if it refuses them."""
         answers = self._quietly(self._further.eager_answers, [*before, inputs])
@@ -295,43 +304,6 @@ class PreparedCase:
         """The control model exported for ``target``. What is printed meanwhile is not part of this case."""
         with self._capture.capturing():
             return PreparedCase(CONTROL_CASE, self._artifacts.without_counting()).artifact(target)
-
-    def _compute_references(self) -> tuple[Reference, ...]:
-        if not self.case.runs_user_code or self.case.loop:
-            return tuple(self._references_to_each_set(repeat=True))
-        return references_of(self.case, self.subject.module, self._references_to_each_set, inputs_in_a_row)
-
-    def _references_to_each_set(self, repeat: bool) -> list[Reference]:
-        first = compute_reference(self.case, self.subject, self.subject.inputs, repeat=repeat)
-        references = [*self._with_steps(self.case.inputs, first)]
-        for each in input_sets(self.case)[1:]:
-            try:
-                inputs = build_tensors(each.inputs)
-                reference = compute_reference(self.case, self.subject, inputs, each.at, repeat=repeat)
-                further = self._with_steps(each.inputs, replace(reference, repeats_shapes=each.draw > 1))
-            except Exception as error:
-                if not each.chosen_by_harness:
-                    raise
-                warnings.warn(
-                    f"the dynamic axes were verified at no other size: at {each.at} eager torch raises "
-                    f"{message_of(error)}; name sizes under `also`",
-                    stacklevel=1,
-                )
-                break
-            references += further
-        return references
-
-    def _with_steps(self, specs: Sequence[TensorSpec], first: Reference) -> tuple[Reference, ...]:
-        if not self.case.loop:
-            return (first,)
-        case, subject = self.case, self.subject
-        return with_steps(
-            case,
-            specs,
-            first,
-            lambda inputs, at: compute_reference(case, subject, tensors_of(inputs), at),
-            lambda inputs: float64_outputs(case, subject, tensors_of(inputs)),
-        )
 
     def _export(self, target: Target, subject: Subject) -> Artifact:
         if target.transforms:
