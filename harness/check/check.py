@@ -158,7 +158,8 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
             with clock.stage("compare"):
                 judged = judged.with_samples(samples, target, session)
         cause = None if judged.verdict.passed else _cause(judged, prepared)
-        result = with_verdict(progress.result, prepared.case, judged.complete_verdict, eager_findings, cause)
+        others = partial(prepared.further_inputs, {"alike"})
+        result = with_verdict(progress.result, prepared.case, judged.complete_verdict, eager_findings, cause, others)
         if judged.samples is not None:
             result = with_samples(result, judged.samples)
         if result.symptom == "placement":

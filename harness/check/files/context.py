@@ -310,8 +310,9 @@ class TestedFile(ReferenceForModel):
         """None: the file was exported by somebody else."""
 
     def further_inputs(self, kinds: Collection[OtherKind]) -> Iterator[OtherInputs]:
-        """Inputs at which the module that the file is compared with reaches thresholds; none for another reference.
+        """Inputs that are alike, and those at which the module that the file is compared with reaches thresholds.
 
+        None for another reference.
         What a file keeps of its example inputs shows at further draws alone. None for a file that computes in a lower
         precision or rounds to steps: it may leave its range there.
         """
@@ -324,7 +325,7 @@ class TestedFile(ReferenceForModel):
             or (self.file.format == "onnx" and quantizes(Path(self.file.path)))
         ):
             return
-        for each in further({"thresholds"} & set(kinds)):
+        for each in further({"thresholds", "alike"} & set(kinds)):
             inputs = self._inputs.applied_to(each.inputs)
             eager = self._outputs.renamed(each.eager)
             after = None if each.first_after is None else self._outputs.renamed(each.first_after)

@@ -46,9 +46,9 @@ TRACING_EXPORTERS = {"trace", "onnx-torchscript"}
 COMPARED_EXPORTERS = {*TRACING_EXPORTERS, "onnx-dynamo"}
 """Exporters whose programs depend on the example inputs and can be compared."""
 
-OtherKind = Literal["values", "sizes", "thresholds"]
+OtherKind = Literal["values", "sizes", "thresholds", "alike"]
 """How further inputs differ: in values such as signs, in the sizes of dynamic axes, or in the side of a number that the
-module compares with (:mod:`harness.model.thresholds`)."""
+module compares with (:mod:`harness.model.thresholds`). Those that are alike have other values in the same range."""
 
 UNWARNED = 3
 """How many of :func:`other_inputs` are tried where the tracer did not warn."""
@@ -276,7 +276,7 @@ def other_inputs(inputs: Inputs) -> Iterator[tuple[str, Inputs]]:
     In one set they move to its lower half, so that a kept largest integer shows.
     """
     changes: Mapping[str, Callable[[Array], Any]] = {
-        "of the opposite sign": _turned,
+        "of the opposite sign": turned,
         "without their signs": np.abs,
         "with integers from the lower half of their range": _lower_half,
         "of zero": _lowest,
@@ -287,7 +287,7 @@ def other_inputs(inputs: Inputs) -> Iterator[tuple[str, Inputs]]:
     for words, change in changes.items():
         yield f"inputs {words}", {label: np.asarray(change(values)) for label, values in inputs.items()}
     for label, values in list(inputs.items())[:MAX_PLACES] if len(inputs) > 1 else ():
-        yield f"{label} of the opposite sign", {**inputs, label: np.asarray(_turned(values))}
+        yield f"{label} of the opposite sign", {**inputs, label: np.asarray(turned(values))}
 
 
 def _negative(values: Array) -> Any:
@@ -301,7 +301,8 @@ def _with_nan(values: Array) -> Array:
     return changed
 
 
-def _turned(values: Array) -> Array:
+def turned(values: Array) -> Array:
+    """Floating values of the other sign, integers mirrored in their range, and booleans inverted."""
     if values.dtype.kind == "b":
         return ~values
     if values.dtype.kind not in "iu" or not values.size:
