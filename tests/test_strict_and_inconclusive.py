@@ -291,3 +291,36 @@ def test_a_live_dropout_is_found_in_the_body_of_a_branch(
     graph = helper.make_graph([branch], "g", inputs, [helper.make_tensor_value_info("y", 1, [4])], constants)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "if.onnx")
     assert nodes_in_training(tmp_path / "if.onnx") == expected
+
+
+STUCK = """\
+from torch import nn
+
+
+class Stuck(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.parts = [nn.BatchNorm1d(3, affine=False)]
+
+    def forward(self, x):
+        return self.parts[0](x)
+"""
+
+
+def test_compare_says_first_that_parts_of_the_reference_are_in_training_mode(harness: Call, here: Path) -> None:
+    (here / "net.py").write_text(STUCK, encoding="utf-8")
+    scope: dict[str, Any] = {}
+    exec(STUCK, scope)
+    for path, module in (("trained.onnx", scope["Stuck"]()), ("right.onnx", torch.nn.BatchNorm1d(3).eval())):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(module, (torch.randn(4, 3),), path, dynamo=False, input_names=["x"])
+    words = "parts of the module are in training mode, which .eval() does not reach (parts[0])"
+    same = harness("compare", "trained.onnx", "net.py:Stuck")
+    first, second, *_ = same.out.splitlines()
+    assert first == f"INCONCLUSIVE: trained.onnx and net.py:Stuck agree, but {words} (on ort-cpu)"
+    assert second.startswith(f"  caution    the pass is inconclusive: {words}: it answers otherwise in evaluation mode")
+    assert "compared in evaluation mode" not in same.out
+    other = harness("compare", "right.onnx", "net.py:Stuck")
+    assert other.out.startswith(f"DIFFERENT: right.onnx is not net.py:Stuck: {words} (on ort-cpu)\n")
+    assert other.only["blame"] is None
