@@ -80,7 +80,7 @@ def check(prepared: CaseContext, target: Target, settings: Settings, clock: Cloc
         file, operators = prepared.exported_in_training(target)
         if operators:
             result = with_training_export(result, file, operators, WITHOUT_OPTION if target.exports else EXPORT_AGAIN)
-    if result.stage == "build":  # what cannot be called is built again to find out
+    if result.stage == "build":  # what cannot be called is called in evaluation mode
         clock.keep(result, before="blame")
     words = None if result.symptom == "out-of-memory" else prepared.training
     return result if words is None else with_training_mode(result, words)
