@@ -143,6 +143,70 @@ def test_verify_is_strict_on_request() -> None:
     assert "inconclusive" in strict.message
 
 
+IGNORED = "the reference's outputs are the same at other inputs: a file that ignores its inputs would pass too"
+
+
+class Affine(torch.nn.Module):
+    """The logistic function of ``a * x + b``: of ``b`` alone where ``a`` is 0, and 1 where ``b`` is large."""
+
+    def __init__(self, a: float, b: float) -> None:
+        super().__init__()
+        self.a, self.b = a, b
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """As many numbers as ``x`` has."""
+        return torch.sigmoid(self.a * x + self.b)
+
+
+class WithinBounds(Affine):
+    """Refuses what is not in its range, as an embedding does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """As :class:`Affine`."""
+        if x.min() < 0 or x.max() > 1:
+            raise ValueError("out of range")
+        return torch.sigmoid(self.a * x + self.b)
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        (Affine(0, 0.5), IGNORED),
+        (Affine(1, 100), IGNORED),
+        (Affine(1, 0.5), None),
+        (WithinBounds(0, 0.5), IGNORED),
+        (WithinBounds(1, 0.5), None),
+    ],
+)
+def test_verify_finds_outputs_that_do_not_depend_on_the_inputs(module: torch.nn.Module, reason: str | None) -> None:
+    x = torch.linspace(0, 1, 6).reshape(2, 3)
+    verified = harness_api.verify(module.eval(), x, targets="script/torch-cpu")
+    assert verified.passed, verified.message
+    assert verified.results[0].inconclusive == reason
+    assert harness_api.verify(module, x, targets="script/torch-cpu", strict=True).passed == (reason is None)
+    assert harness_api.compare_models(module, module, x).results[0].inconclusive == reason
+
+
+def test_further_inputs_that_give_other_outputs_are_enough() -> None:
+    saturated = torch.full((2, 3), 50.0)
+    alone = harness_api.verify(Affine(1, 0.5).eval(), saturated, targets="script/torch-cpu")
+    assert alone.results[0].inconclusive is None, "of the opposite sign, it gives zeros"
+    both = harness_api.verify(Affine(1, 100).eval(), saturated, also=[-4 * saturated], targets="script/torch-cpu")
+    assert both.passed
+    assert both.results[0].inconclusive is None
+
+
+def test_values_in_a_spec_are_no_reason_to_miss_outputs_that_ignore_them(
+    harness: Call, here: Path, spec: Write
+) -> None:
+    (here / "net.py").write_text("from tests.test_strict_and_inconclusive import Affine\n", "utf-8")
+    case = "  - {{name: a{0}, factory: 'net:Affine', args: {{a: {0}, b: 0.5}}, inputs: {{x: {{values: [0.5, 1]}}}}}}\n"
+    path = str(spec("net.yaml", f"harness: 1\ncases:\n{case.format(0)}{case.format(1)}"))
+    rows = harness("run", path, *TRACED, "--allow-import").rows
+    found = {case: row["outputs"][0]["inconclusive"] for (case, _), row in rows.items()}
+    assert found == {"net/a0": IGNORED, "net/a1": None}
+
+
 DROPPING = """\
 import torch
 from torch import nn
@@ -227,3 +291,36 @@ def test_a_live_dropout_is_found_in_the_body_of_a_branch(
     graph = helper.make_graph([branch], "g", inputs, [helper.make_tensor_value_info("y", 1, [4])], constants)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "if.onnx")
     assert nodes_in_training(tmp_path / "if.onnx") == expected
+
+
+STUCK = """\
+from torch import nn
+
+
+class Stuck(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.parts = [nn.BatchNorm1d(3, affine=False)]
+
+    def forward(self, x):
+        return self.parts[0](x)
+"""
+
+
+def test_compare_says_first_that_parts_of_the_reference_are_in_training_mode(harness: Call, here: Path) -> None:
+    (here / "net.py").write_text(STUCK, encoding="utf-8")
+    scope: dict[str, Any] = {}
+    exec(STUCK, scope)
+    for path, module in (("trained.onnx", scope["Stuck"]()), ("right.onnx", torch.nn.BatchNorm1d(3).eval())):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(module, (torch.randn(4, 3),), path, dynamo=False, input_names=["x"])
+    words = "parts of the module are in training mode, which .eval() does not reach (parts[0])"
+    same = harness("compare", "trained.onnx", "net.py:Stuck")
+    first, second, *_ = same.out.splitlines()
+    assert first == f"INCONCLUSIVE: trained.onnx and net.py:Stuck agree, but {words} (on ort-cpu)"
+    assert second.startswith(f"  caution    the pass is inconclusive: {words}: it answers otherwise in evaluation mode")
+    assert "compared in evaluation mode" not in same.out
+    other = harness("compare", "right.onnx", "net.py:Stuck")
+    assert other.out.startswith(f"DIFFERENT: right.onnx is not net.py:Stuck: {words} (on ort-cpu)\n")
+    assert other.only["blame"] is None

@@ -76,7 +76,7 @@ def check(prepared: CaseContext, target: Target, settings: Settings, clock: Cloc
         file, operators = prepared.exported_in_training(target)
         if operators:
             result = with_training_export(result, file, operators, WITHOUT_OPTION if target.exports else EXPORT_AGAIN)
-    if result.stage == "build":  # what cannot be called is built again to find out
+    if result.stage == "build":  # what cannot be called is called in evaluation mode
         clock.keep(result, before="blame")
     words = None if result.symptom == "out-of-memory" else prepared.training
     return result if words is None else with_training_mode(result, words)
@@ -156,7 +156,8 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
             with clock.stage("compare"):
                 judged = judged.with_samples(samples, target, session)
         cause = None if judged.verdict.passed else _cause(judged, prepared)
-        result = with_verdict(progress.result, prepared.case, judged.complete_verdict, eager_findings, cause)
+        others = partial(prepared.further_inputs, {"alike"})
+        result = with_verdict(progress.result, prepared.case, judged.complete_verdict, eager_findings, cause, others)
         if judged.samples is not None:
             result = with_samples(result, judged.samples)
         if result.symptom == "placement":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from itertools import islice
+from itertools import chain, islice, zip_longest
 from traceback import walk_tb
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.blame.file_runs import SYMPTOMS_OF_THE_FILE
-from harness.check.judging.judge import MET_IN_FLOAT64, ComparedAnswer, Verdict, have_same_form
+from harness.check.judging.example_values import OtherInputs
+from harness.check.judging.judge import MET_IN_FLOAT64, Answer, ComparedAnswer, Verdict, have_same_form
 from harness.check.judging.layers import is_whole_model
 from harness.check.judging.steps import agreement, first_departures, step_rows
 from harness.check.samples.run import SampleOutcome
@@ -59,6 +60,9 @@ KEEPS_RANDOM = (
     "of one call, or leaves the drawing out"
 )
 CONSTANT = "the outputs are the same at every set of inputs: a file that ignores its inputs would pass too"
+CONSTANT_AT_OTHERS = (
+    "the reference's outputs are the same at other inputs: a file that ignores its inputs would pass too"
+)
 ALL_ZERO = "every output is zero: a file that only gives zeros would pass too"
 
 
@@ -107,12 +111,18 @@ def with_mismatch(result: Result, problems: Iterable[str], *, blame: Blame | Non
 
 
 def with_verdict(
-    result: Result, case: Case, verdict: Verdict, eager_findings: Sequence[Finding], cause: str | None = None
+    result: Result,
+    case: Case,
+    verdict: Verdict,
+    eager_findings: Sequence[Finding],
+    cause: str | None = None,
+    others: Callable[[], Iterable[OtherInputs]] = tuple,
 ) -> Result:
     """``result`` of ``case`` with the numbers, the pictures and the status of ``verdict``.
 
     If eager torch itself does not meet the spec's expectations or the float64 reference, that is what is reported.
-    ``cause`` is why a target fails that agrees at the first inputs.
+    ``cause`` is why a target fails that agrees at the first inputs. ``others`` gives inputs like the first ones, which
+    are tried if there is no further draw, to find outputs that do not depend on the inputs.
     """
     comparisons = verdict.comparisons
     findings = (*verdict.findings, *_against_float64(eager_findings))
@@ -142,7 +152,7 @@ def with_verdict(
         problems = [why if verdict.unrepeatable else NOTHING_COMPARED]
     if not problems:
         known = any(output.inconclusive for output in result.outputs)
-        reason = None if known else _constant_outputs(case, verdict.compared)
+        reason = None if known else _constant_outputs(case, verdict.compared, others)
         return result if reason is None else with_reason(result, reason)
     failed = with_mismatch(result, problems)
     first = verdict.compared[verdict.first_failing] if comparisons else None
@@ -165,20 +175,34 @@ def with_samples(result: Result, samples: SampleOutcome) -> Result:
     return with_reason(result, samples.inconclusive)
 
 
-def _constant_outputs(case: Case, compared: Sequence[ComparedAnswer]) -> str | None:
+def _constant_outputs(
+    case: Case, compared: Sequence[ComparedAnswer], others: Callable[[], Iterable[OtherInputs]]
+) -> str | None:
     """Why the pass of a whole model is inconclusive whose outputs do not depend on its inputs; None if they do."""
-    answers = [each.expected for each in compared]
-    values = [output for answer in answers for output in answer.values() if output.size]
+    values = [output for each in compared for output in each.expected.values() if output.size]
     if not values or not is_whole_model(case):
         return None
     if case.runs_user_code and not any(map(np.any, values)):
         return ALL_ZERO
-    further = (each for each in compared if each.comparison.repeats_shapes)
-    drawn = [each.expected for each in further if not is_second_call(each.comparison.at)]
-    same = all(have_same_form(each, answers[0]) for each in drawn) and all(
-        same_bits(output, answers[0][name]) for each in drawn for name, output in each.items()
-    )
-    return CONSTANT if drawn and same else None
+    first, *further = (each for each in compared if not is_second_call(each.comparison.at))
+    drawn = [each.expected for each in further if each.comparison.repeats_shapes]
+    if drawn:
+        return CONSTANT if all(_is_same(each, first.expected) for each in drawn) else None
+    if case.draws == 1 or case.data is not None or not case.runs_user_code:
+        return None
+    given = [each.expected for each in further if have_same_form(each.expected, first.expected)]
+    is_constant = False
+    for answer in chain(given, (each.eager for each in others())):
+        if not _is_same(answer, first.expected):
+            return None
+        is_constant = True
+    return CONSTANT_AT_OTHERS if is_constant else None
+
+
+def _is_same(answer: Answer, first: Answer) -> bool:
+    """True if the outputs are the same to the last bit, whatever their names."""
+    pairs = list(zip_longest(answer.values(), first.values()))
+    return all(one is not None and other is not None and same_bits(one, other) for one, other in pairs)
 
 
 def with_numbers(result: Result, comparisons: Sequence[Comparison]) -> Result:

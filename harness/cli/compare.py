@@ -82,6 +82,7 @@ def compare(subject: str, reference: str, **options: Any) -> int:
     """
     _start_loading(subject, reference)
     from harness.check.settings import Settings, cache_folder, with_time_limit
+    from harness.compare.inconclusive import training_words
     from harness.pipeline import Request
     from harness.pipeline import run as run_pipeline
     from harness.report.comparison import anything_compared, comparison_lines, nothing_compared
@@ -125,7 +126,7 @@ def compare(subject: str, reference: str, **options: Any) -> int:
     else:
         advice = _advice(outcome, specs, saved, options["report_dir"], runs_code=_runs_code(question))
     in_evaluation = f"compared in evaluation mode: {reference} returned a module in training mode"
-    notes = [in_evaluation] if comparison.in_training else []
+    notes = [in_evaluation] if comparison.in_training and not any(map(training_words, outcome.report.results)) else []
     if isinstance(weights := comparison.spec["cases"][0].get("weights"), dict):
         notes.append(f"the weights are the part {weights['key']} of {weights['file']}")
     for line in comparison_lines(outcome.report, subject, reference, comparison.inputs, advice, notes):

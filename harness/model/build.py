@@ -99,14 +99,19 @@ class Subject:
         return module.nested, arguments(self.structure, inputs)
 
 
-def build(case: Case, on_size: Callable[[int], None] = lambda _size: None) -> Subject:
+def build(
+    case: Case,
+    on_size: Callable[[int], None] = lambda _size: None,
+    on_built: Callable[[tuple[nn.Module, Mapping[str, torch.Tensor]]], None] = lambda _built: None,
+) -> Subject:
     """Build the case's module and inputs, and run eager torch on them once.
 
-    ``on_size`` is called with the module's size in bytes before the module runs. Torch's own errors pass through: an
-    argument or a shape that a layer refuses is for the case to explain.
+    ``on_built`` is called with both, and ``on_size`` with the module's size in bytes, before the module runs. Torch's
+    own errors pass through: an argument or a shape that a layer refuses is for the case to explain.
     """
     inputs = build_tensors(case.inputs)
     module = build_module(case.model, case)
+    on_built((module, inputs))
     initialise_lazy(module, list(inputs.values()), case.seed)
     on_size(size_in_bytes(module))
     return called_subject(module, inputs, case, structure_of(case))

@@ -62,7 +62,8 @@ def comparison_lines(
         )
         yield from _entry("layers", list(layer_lines(result)))
         yield from _entry("latency", _latency(result))
-        yield from _entry("note", [shortened(one_line(note), MAX_LENGTH) for note in result.notes])
+        new = [note for note in result.notes if note not in (result.inconclusive or "")]
+        yield from _entry("note", [shortened(one_line(note), MAX_LENGTH) for note in new])
     yield from _entry("note", notes)
     yield from _entry("next", advice)
 
@@ -115,9 +116,11 @@ def _headline(result: Result, *names: str) -> str:
             but = training_words(result) or in_training or "a wrong file would too"
             return f"INCONCLUSIVE: {subject} and {reference} agree, but {but}"
         return f"SAME: {subject} is still {reference}"
+    words = training_words(result)
+    mode = "" if words is None else f": {words}"
     if result.status == "failed" and not is_random(result):
-        return f"DIFFERENT: {subject} is not {reference}"
-    return f"NOT COMPARED: {subject} with {reference}"
+        return f"DIFFERENT: {subject} is not {reference}{mode}"
+    return f"NOT COMPARED: {subject} with {reference}{mode}"
 
 
 def _entry(name: str, lines: Iterable[str]) -> Iterator[str]:

@@ -65,6 +65,8 @@ class FileFurtherInputs:
         """Those of ``kinds``, as far as the reference takes them. No thresholds where values are rounded to steps."""
         if "promised sizes" in kinds and hasattr(self.reference, "at_open_axes"):
             yield from self.reference.at_open_axes(open_axes(self.signature, self.inputs))
+        if "alike" in kinds and hasattr(self.reference, "further_inputs"):
+            yield from self.reference.further_inputs({"alike"})
         other = getattr(self.reference, "file", None)
         paths = [Path(each.path) for each in (self.file, other) if each is not None and each.format == "onnx"]
         if "thresholds" not in kinds or any(map(quantizes, paths)):

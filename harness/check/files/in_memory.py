@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -274,7 +275,8 @@ def _check_module(case: Case, module: nn.Module, reference: ReferenceAnswers, se
     except StageStopped as stop:
         return with_error(result, stop)
     result = replace(result, notes=(*view.notes, *_passed_by_order(case, module, signature)))
-    result = with_verdict(result, case, verdict, findings)
+    others = getattr(reference, "further_inputs", lambda _kinds: ())
+    result = with_verdict(result, case, verdict, findings, others=partial(others, {"alike"}))
     program, first = Artifact("program", Path(), ""), called[verdict.first_failing]
     target = Target(FILE, "torch-cpu")
     return with_layers(result, case, view.reference_inside, target, program, first, open_session(), settings)

@@ -46,10 +46,11 @@ TRACING_EXPORTERS = {"trace", "onnx-torchscript"}
 COMPARED_EXPORTERS = {*TRACING_EXPORTERS, "onnx-dynamo"}
 """Exporters whose programs depend on the example inputs and can be compared."""
 
-OtherKind = Literal["values", "integers", "sizes", "promised sizes", "thresholds"]
+OtherKind = Literal["values", "integers", "sizes", "promised sizes", "thresholds", "alike"]
 """How further inputs differ: in values such as signs, in the largest or smallest integer, in the sizes of dynamic axes,
 or in the side of a number that the module compares with (:mod:`harness.model.thresholds`). Promised sizes are one along
 an open first axis, as a batch has it where a model is deployed, and those of axes that a file under test declares open.
+Those that are alike have other values in the same range.
 """
 NEED_NO_PROOF: frozenset[OtherKind] = frozenset({"promised sizes", "thresholds"})
 """Kinds of inputs that are inputs like any other."""

@@ -66,6 +66,9 @@ class FurtherInputs:
             for name, inputs in change(first, _bounds(self.case.inputs)) if kind in kinds else ():
                 if any(not np.array_equal(values, first[label]) for label, values in inputs.items()):
                     yield from self.answered(name, inputs, kind)
+        for name, inputs in alike_inputs(first) if "alike" in kinds else ():
+            if any(not np.array_equal(values, first[label]) for label, values in inputs.items()):
+                yield from self.answered(name, inputs, "alike")
         if "thresholds" in kinds:
             for name, inputs in self.memo.get("inputs that reach thresholds", self._reaching):
                 yield from self.answered(name, inputs, "thresholds")
@@ -159,6 +162,30 @@ class FurtherInputs:
             if answered := list(self.answered(name, inputs, "sizes")):
                 yield from answered
                 return
+
+
+def alike_inputs(inputs: Inputs) -> Iterator[tuple[str, Inputs]]:
+    """Inputs as they could have been instead: of the opposite sign, in another order, and drawn anew.
+
+    Integers and booleans stay in the range of their own values, as in
+    :func:`harness.check.judging.example_values.other_inputs`.
+    """
+    random = np.random.default_rng(0)
+    yield "inputs of the opposite sign", {label: np.asarray(_turned(values)) for label, values in inputs.items()}
+    yield (
+        "inputs in another order",
+        {label: random.permutation(values.reshape(-1)).reshape(values.shape) for label, values in inputs.items()},
+    )
+    yield "inputs drawn anew", {label: _drawn_anew(values, random) for label, values in inputs.items()}
+
+
+def _drawn_anew(values: Array, random: np.random.Generator) -> Array:
+    if not values.size or values.dtype.kind in "iub":
+        return random.permutation(_turned(values).reshape(-1)).reshape(values.shape)
+    known = values.astype(np.float64)
+    known = known[np.isfinite(known)]
+    mean, deviation = (float(known.mean()), float(known.std())) if known.size else (0.0, 0.0)
+    return (mean + (deviation or 1.0) * random.standard_normal(values.shape)).astype(values.dtype)
 
 
 def _listed(make: Callable[[], Iterator[Any]]) -> list[Any]:
@@ -287,10 +314,8 @@ def _with_nan(values: Array) -> Array:
 
 
 def _turned(values: Array) -> Array:
-    if values.dtype.kind == "b":
-        return ~values
     if values.dtype.kind not in "iu" or not values.size:
-        return -values
+        return ~values if values.dtype.kind == "b" else -values
     low, high = int(values.min()), int(values.max())
     if low == high:
         return np.full_like(values, high - 1 if high > 0 else high + 1)

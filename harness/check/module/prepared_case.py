@@ -39,7 +39,7 @@ from harness.inside.calls import ReferenceInside, ValueStore
 from harness.inside.torch_reference import TorchReference
 from harness.latency.sampling import Call
 from harness.model.answer import Reference, with_flips
-from harness.model.build import Subject, build, build_module, build_tensors, has_random_weights
+from harness.model.build import Subject, build, build_tensors, has_random_weights
 from harness.model.precisions import in_lower_precision
 from harness.model.reaching import Threshold
 from harness.model.reference import sample_reference, tolerance_of
@@ -59,10 +59,6 @@ T = TypeVar("T")
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "program": ".pt2", "aoti": ".pt2"}  # of an artifact, by its format
 SCRIPT_WARM_UP = 3
 """Calls after which TorchScript has optimized a module that was loaded: it profiles the first ones."""
-
-
-def _not_called(case: Case) -> tuple[nn.Module, Mapping[str, torch.Tensor]]:
-    return build_module(case.model, case), build_tensors(case.inputs)
 
 
 class PreparedCase:
@@ -86,13 +82,14 @@ class PreparedCase:
         self._strict_ulp = strict_ulp
         self._capture = capture or NullCapture()
         self._memo = Memo(self._capture)
+        self._built: list[tuple[nn.Module, Mapping[str, torch.Tensor]]] = []
         self._tolerances: dict[int | None, Tolerance] = {}
         self.judge = Judge(self._memo)
 
     @property
     def subject(self) -> Subject:
         """The built module with its example inputs."""
-        return self._memo.get("subject", lambda: build(self.case, self._on_size))
+        return self._memo.get("subject", lambda: build(self.case, self._on_size, self._built.append))
 
     @property
     def example_inputs(self) -> Mapping[str, Array]:
@@ -158,11 +155,9 @@ class PreparedCase:
         return not have_same_values(evaluated, trained)
 
     def _module_and_inputs(self) -> tuple[nn.Module, Mapping[str, torch.Tensor]] | None:
-        """The module and its inputs. If eager torch refuses them they are built again; None if they cannot be."""
-        subject = self._quietly(lambda: self.subject)
-        if subject is not None:
-            return subject.module, subject.inputs
-        return self._memo.get("not called", lambda: self._quietly(_not_called, self.case))
+        """The module and its inputs, also if its call raises; None if they cannot be built."""
+        self._quietly(lambda: self.subject)
+        return self._built[0] if self._built else None
 
     def references_for(self, target: Target) -> tuple[Reference, ...]:
         """The reference answers, with those of a run in the precision of ``target`` if that is lower."""
