@@ -115,8 +115,7 @@ def run_jobs(
             for result in resumed:
                 state.results.append(result)
                 listener.advance(result)
-            if enough():
-                jobs = []
+            jobs = [] if enough() else jobs
             engine: Engine = LocalEngine(min(workers, max(1, len(jobs))), journal, scratch, kept)
             if cluster is not None:
                 engine = ClusterEngine(cluster, journal)
