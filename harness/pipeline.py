@@ -163,6 +163,7 @@ def run(request: Request, listener: ProgressListener, specs: Specs | None = None
             versions=specs.versions,
             required=() if not_run else request.require,
             strict=request.strict,
+            layers=bool(request.settings.layers) and not (by or not_run),
         )
         about = _describe_run(request, specs, began, by, state) | {"complaints": list(judged.complaints)}
         about |= {"not_run": not_run} if not_run else {}
