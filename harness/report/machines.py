@@ -72,6 +72,7 @@ _LABELS = {
     "run.paths": "specs",
     "run.targets": "targets",
     "run.keywords": "only (-k)",
+    "run.unmatched_keywords": "-k that matches no case",
     "run.allow_import": "code of specs allowed",
     "run.layers": "each layer compared (--layers)",
     "run.strict": "inconclusive passes fail (--strict)",
