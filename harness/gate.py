@@ -23,6 +23,7 @@ The exit code of a run is that of the first line that applies:
     harness itself failed on some check (an error at no stage)           | 3
     a required runtime was unavailable, or no check uses it              | 3
     every check was skipped: nothing was compared                        | 3
+    layers were asked for, and no layer of any check was compared        | 1
     otherwise: every check is passed, known or skipped, not all skipped  | 0
 
 A failure that was shown (1) comes before checks that could not be done (3), so that a missing runtime never hides a
@@ -37,7 +38,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.errors import SIGNAL_EXIT_BASE, Problem
-from harness.result import Report, Result
+from harness.result import NO_LAYER_COMPARED, NO_LAYERS, Report, Result
 from harness.spec.targets import split_target
 
 if TYPE_CHECKING:
@@ -65,11 +66,12 @@ def apply_known_failures(
     versions: Mapping[str, str],
     required: Collection[str] = (),
     strict: bool = False,
+    layers: bool = False,
 ) -> GateOutcome:
     """Apply the tables above to ``results``, with the entries of ``known_failures``.
 
     ``versions`` decide which entries apply. ``required`` names the runtimes that must have been available. ``strict``
-    fails inconclusive passes.
+    fails inconclusive passes. With ``layers``, some layer must have been compared.
     """
     from harness.spec.known_failures import entries_by_check
 
@@ -79,11 +81,13 @@ def apply_known_failures(
     final = tuple(final_result(result, entries, strict=strict) for result, entries in pairs)
     problems = tuple(_contradictions(matching))
     missing = tuple(_missing(final, required))
+    code = exit_code(final, problems, missing)
+    without_layers = [NO_LAYER_COMPARED + _why_without_layers(final)] if layers and _lacks_layers(final, code) else []
     return GateOutcome(
         results=final,
         problems=tuple(sorted(set(problems))),
-        complaints=(*map(str, sorted(set(problems))), *missing, *_without_reason(matching)),
-        exit_code=exit_code(final, problems, missing),
+        complaints=(*map(str, sorted(set(problems))), *missing, *_without_reason(matching), *without_layers),
+        exit_code=1 if without_layers else code,
     )
 
 
@@ -161,6 +165,23 @@ def _missing(results: Sequence[Result], required: Collection[str]) -> Iterator[s
             yield f"no check uses the required runtime {runtime}; add a target that runs on it"
 
 
+def _lacks_layers(results: Sequence[Result], code: int) -> bool:
+    """True if the checks are as expected, but no layer of any of them was compared."""
+    return code == 0 and not any(result.compares_layers for result in results)
+
+
+def _why_without_layers(results: Sequence[Result]) -> str:
+    """Why the first check has no layers, with its name."""
+    reasons = (
+        (result, note.removeprefix(NO_LAYERS))
+        for result in results
+        for note in result.notes
+        if note.startswith(NO_LAYERS)
+    )
+    result, reason = next(reasons, (results[0], results[0].layers_show or "it has no layers that could be compared"))
+    return f"{result.case} on {result.target}: {reason}"
+
+
 def _is_harness_failure(result: Result) -> bool:
     """True if harness itself failed, so that nothing is known about the model."""
     return result.status == "error" and result.stage is None
@@ -194,6 +215,9 @@ def exit_code_of_merged(report: Report) -> int:
         name = str(report.run.get("interrupted_by"))
         return SIGNAL_EXIT_BASE + signal.Signals[name] if name in signal.Signals.__members__ else 1
     code = exit_code(report.results)
-    if code == 0 and report.run.get("missing_shards"):
+    complaints = report.run.get("complaints", ())
+    if code == 0 and (
+        report.run.get("missing_shards") or any(line.startswith(NO_LAYER_COMPARED) for line in complaints)
+    ):
         return 1
-    return 3 if code == 0 and report.run.get("complaints") else code
+    return 3 if code == 0 and complaints else code

@@ -76,7 +76,7 @@ class PackSummary:
     """The size of a bundle, and the exports that it holds no file of.
 
     ``bytes_on_disk`` counts a file with several names once, ``bytes_by_name`` counts it for each name. ``layers`` is
-    None if they were not asked for.
+    None if they were not asked for. ``unmatched`` are the keywords that match no case.
     """
 
     cases: int
@@ -85,6 +85,7 @@ class PackSummary:
     bytes_by_name: int
     not_packed: tuple[Result, ...]
     layers: LayersSummary | None = None
+    unmatched: tuple[str, ...] = ()
 
 
 def pack(request: PackRequest, watcher: ProgressListener) -> PackSummary:
@@ -115,7 +116,7 @@ def pack(request: PackRequest, watcher: ProgressListener) -> PackSummary:
         (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         exports = sum(len(each["exports"]) for entry in entries for each in (entry, *entry["bench"]))
         layers = None if request.settings.pack_layers is None else _layers(folder, entries, cases, results)
-        return PackSummary(len(cases), exports, *_sizes(folder), not_packed, layers)
+        return PackSummary(len(cases), exports, *_sizes(folder), not_packed, layers, export_plan.unmatched)
 
 
 def _export(request: PackRequest, export_plan: Plan, folder: Path, watcher: ProgressListener) -> list[Result]:

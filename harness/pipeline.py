@@ -117,9 +117,9 @@ def prepare(request: Request, specs: Specs | None = None) -> Prepared:
 
     Raises :class:`harness.errors.RequestError` if the request is wrong.
     """
-    if request.gate and request.baseline is None:
-        gate = ",".join(request.gate)
-        raise UsageError(f"--gate {gate}: there is nothing to compare with; give --baseline REPORT.json")
+    if request.baseline is None and (request.gate or request.min_effect != MIN_EFFECT):
+        option = f"--gate {','.join(request.gate)}" if request.gate else f"--min-effect {request.min_effect:g}"
+        raise UsageError(f"{option}: there is nothing to compare with; give --baseline REPORT.json")
     if specs is None:
         specs = load_specs(request.paths, allow_import=request.allow_import, known_failures=request.known_failures)
     if specs.bundle is not None:
@@ -163,9 +163,10 @@ def run(request: Request, listener: ProgressListener, specs: Specs | None = None
             versions=specs.versions,
             required=() if not_run else request.require,
             strict=request.strict,
+            layers=bool(request.settings.layers) and not (by or not_run),
         )
         about = _describe_run(request, specs, began, by, state) | {"complaints": list(judged.complaints)}
-        about |= {"not_run": not_run} if not_run else {}
+        about |= ({"not_run": not_run} if not_run else {}) | {"unmatched_keywords": list(requested.unmatched)}
         further = () if by else _run_other_targets(request, requested, judged.results, listener)
         report = Report(describe(), with_other_targets(judged.results, further), about)
         changed = None

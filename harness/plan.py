@@ -41,9 +41,10 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The cases of a run, each with the targets that it runs on."""
+    """The cases of a run, each with the targets that it runs on, and the keywords that match none of the cases."""
 
     jobs: tuple[tuple[Case, tuple[Target, ...]], ...]
+    unmatched: tuple[str, ...] = ()
 
     @property
     def checks(self) -> int:
@@ -60,8 +61,12 @@ class Plan:
         )
         jobs = tuple((case, targets) for case, targets in kept if targets)
         if not jobs:
-            raise UsageError(f"--lf: none of the {len(checks):,} checks that failed is among these; run without --lf")
-        return Plan(jobs)
+            cases = {case.id for case, _ in self.jobs}
+            target = next((target for case, target in sorted(checks) if case in cases), None)
+            same = "name the same specs" if target is None else f"give the same --targets, such as {target}"
+            message = f"--lf: none of the {len(checks):,} checks that failed is among these"
+            raise UsageError(f"{message}; {same}, or run without --lf")
+        return Plan(jobs, self.unmatched)
 
 
 def plan(
@@ -87,7 +92,8 @@ def plan(
         selected = _in_shard(selected, shard)
         if not selected:
             raise UsageError(f"--shard {shard.index}/{shard.count}: holds no case; use fewer shards")
-    return Plan(tuple((case, _fitting_targets(case, targets, by_default=by_default)) for case in selected))
+    jobs = tuple((case, _fitting_targets(case, targets, by_default=by_default)) for case in selected)
+    return Plan(jobs, unmatched_keywords(cases, keywords))
 
 
 def select_cases(cases: Sequence[Case], keywords: Sequence[str]) -> list[Case]:
@@ -99,6 +105,11 @@ def select_cases(cases: Sequence[Case], keywords: Sequence[str]) -> list[Case]:
     if not selected:
         raise UsageError(f"-k {' '.join(keywords)}: matches no case; harness list shows the ids")
     return selected
+
+
+def unmatched_keywords(cases: Sequence[Case], keywords: Sequence[str]) -> tuple[str, ...]:
+    """The keywords that match no case. Where others match one, such a keyword is easily overlooked."""
+    return tuple(word for word in dict.fromkeys(keywords) if not any(_selects(word, case.id) for case in cases))
 
 
 def _selects(keyword: str, case_id: str) -> bool:

@@ -80,8 +80,8 @@ class OutputComparison:
 
 
 QUANTIZED_WEIGHTS = "quantized_weights"
-NO_LAYERS = "no layers: "
-"""Begins the note that says why a check has no layer table."""
+NO_LAYERS = "no layers: "  # begins the note that says why a check has no layer table
+NO_LAYER_COMPARED = "layers were asked for, and no layer of any check was compared; "
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +162,12 @@ class Result:
     arguments in one line, ``about`` the spec's own words, ``inputs`` have a label, a dtype and a shape each, and
     ``draws`` is the number of sets of random inputs, and ``count`` how often a model calls the case's layer.
     ``artifact`` is the digest of the exported file, and ``artifact_path`` its place in the cache on the machine of the
-    run; None if it was not kept. ``samples`` is what
-    came of the case's samples, where these are judged as a whole (:mod:`harness.check.samples.sample_summary`).
-    ``layers`` is the table of the inside of the model in order of execution, where it was asked for or a whole model
-    fails; ``layers_show`` says in one sentence what it shows, and ``layers_uncovered`` lists the layers and nodes that
-    it does not cover; ``layers_alone`` is True for a failure whose outputs agree: only a layer is wrong by itself.
-    ``steps`` has a row for each step of a loop that was compared: ``step``, ``state`` (``reference`` or ``own``),
-    ``at``, ``passed``, ``max_abs``, ``max_ulp`` and ``shapes``.
+    run; None if it was not kept. ``samples`` is what came of the case's samples, where these are judged as a whole
+    (:mod:`harness.check.samples.sample_summary`). ``layers`` is the table of the inside of the model in order of
+    execution, where it was asked for or a whole model fails; ``layers_show`` says in one sentence what it shows, and
+    ``layers_uncovered`` lists the layers and nodes that it does not cover; ``layers_alone`` is True for a failure whose
+    outputs agree: only a layer is wrong by itself. ``steps`` has a row for each step of a loop that was compared:
+    ``step``, ``state`` (``reference`` or ``own``), ``at``, ``passed``, ``max_abs``, ``max_ulp`` and ``shapes``.
     """
 
     case: str
@@ -213,6 +212,11 @@ class Result:
         reasons = (output.inconclusive for output in self.outputs if output.inconclusive)
         return next(reasons, None) if self.status == "passed" else None
 
+    @property
+    def compares_layers(self) -> bool:
+        """True if a layer of the model was compared by itself."""
+        return any(layer.local is not None for layer in self.layers)
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -225,10 +229,8 @@ class Report:
     @property
     def summary(self) -> dict[str, int]:
         """The number of results by status, and of all as ``checks``."""
-        counts: dict[str, int] = dict.fromkeys(STATUSES, 0)
-        for result in self.results:
-            counts[result.status] += 1
-        return {"checks": len(self.results), **counts}
+        statuses = [result.status for result in self.results]
+        return {"checks": len(statuses), **{status: statuses.count(status) for status in STATUSES}}
 
 
 def to_json(value: object) -> Any:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.api import run as run_from_python
+from harness.errors import UsageError
 from harness.result import Report
 from tests.conftest import Call
 
@@ -149,6 +151,38 @@ def test_the_last_failures_run_again_and_nothing_else(harness: Call, relu: Path)
 
 
 # What is printed
+
+
+def test_last_failures_on_other_targets_are_found_with_the_same_targets(harness: Call, relu: Path) -> None:
+    assert harness("run", "specs", *TRACE, "-k", "signed", "-k", "wrong").code == 1
+    other = harness("run", "specs", "--targets", "script/torch-cpu", "--no-latency", "--lf")
+    assert other.code == 2
+    words = "--lf: none of the 2 checks that failed is among these; "
+    assert other.err == f"{words}give the same --targets, such as trace/torch-cpu, or run without --lf\n"
+    other = harness("run", "specs", *TRACE, "-k", "signed", "--lf")
+    assert other.err == f"{words}name the same specs, or run without --lf\n"
+
+
+def test_a_keyword_that_matches_nothing_is_named_where_others_match(harness: Call, relu: Path, here: Path) -> None:
+    told = "-k nix: matches no case; harness list shows the ids\n"
+    for words in (("run", *TRACE), ("run", "--dry-run"), ("run", *TRACE, "-q"), ("list",), ("audit",)):
+        ran = harness(*words, "specs", "-k", "signed", "-k", "nix")
+        assert ran.err == told, words
+        assert told not in ran.out
+    ran = harness("pack", "specs", "-k", "nix", "-k", "signed", "--targets", "trace/torch-cpu", "-o", "bundle")
+    assert told in ran.err
+    assert harness("run", "specs", "-k", "signed", *TRACE).err == ""
+
+
+def test_an_effect_without_a_baseline_is_refused_where_it_was_typed(harness: Call, relu: Path, here: Path) -> None:
+    for value in ("0.1", "0.03"):
+        ran = harness("run", "specs", *TRACE, "--min-effect", value)
+        message = f"--min-effect {value}: there is nothing to compare with; give --baseline REPORT.json\n"
+        assert (ran.code, ran.err) == (2, message)
+    (here / "pyproject.toml").write_text("[tool.harness]\nmin-effect = 0.1\n", encoding="utf-8")
+    assert harness("run", "specs", *TRACE, "-k", "signed").code == 0, "a file sets it for all runs"
+    with pytest.raises(UsageError, match=r"^min_effect 0\.1: there is nothing to compare with; give baseline"):
+        run_from_python(relu, min_effect=0.1)
 
 
 def test_quiet_prints_what_is_unexpected_and_the_verdict(harness: Call, relu: Path) -> None:

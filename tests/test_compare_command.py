@@ -475,6 +475,13 @@ def test_a_spec_names_only_targets_of_its_files(harness: Call, nets: Path) -> No
     assert first == f"wrong.yaml:4:16: targets: file:other/ort-cpu {words}"
     assert second == f"wrong.yaml:4:36: targets: onnx-dynamo@18/ort-cpu {words}"
     assert third.startswith("wrong.yaml:4:60: ")
+    (nets / "none.yaml").write_text(
+        "harness: 1\ncases:\n  - {name: a, layer: ReLU, inputs: {x: {shape: [3]}}, targets: [trace/torch-cpu, b/c]}\n",
+        encoding="utf-8",
+    )
+    remedy = "remove it, and choose targets with --targets; or add the `files:` that it is about"
+    ran = harness("run", "none.yaml")
+    assert (ran.code, ran.err) == (2, f"none.yaml:3:55: targets: only a case with `files` has its own; {remedy}\n")
 
 
 ADDS = """

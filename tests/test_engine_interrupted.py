@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.engine.job import source_files, sources_digest
 from tests.conftest import Call
 from tests.running import Running, alive, await_, differences, report_in
 
@@ -172,3 +173,74 @@ def test_the_next_command_removes_the_folders_of_a_killed_audit(specs: Path, tem
     os.close(lock)
     assert (code in {0, 1}, err) == (True, "")
     assert list(temporary.iterdir()) == [locked], "a folder in use stays"
+
+
+# --- the user's modules ---------------------------------------------------------------------------------------------
+
+BUILT = "from pathlib import Path\nfrom torch import nn\n{imports}\n\n\nclass Net(nn.Module):\n"
+BUILT += "    def __init__(self, number):\n        super().__init__()\n"
+BUILT += "        with Path('built').open('a') as file:\n            file.write(f'{{number}} ')\n"
+BUILT += "    def forward(self, x):\n        return x * {scale}\n"
+TWO = """
+harness: 1
+factory: {factory}
+cases:
+  - {{name: case, matrix: {{args.number: [1, 2]}}, inputs: {{x: {{values: [2.0, 3.0]}}}}, expect: {{range: [0, 5]}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("factory", "module", "imports", "scale", "helper"),
+    [
+        ("net.py:Net", "net.py", "", "int('3')", "net.py"),
+        ("net.py:Net", "net.py", "import helper as h", "h.SCALE", "helper.py"),
+        ("net:Net", "net.py", "from made.of import SCALE", "SCALE", "made/of/__init__.py"),
+        ("made.net:Net", "made/net.py", "from .parts.one import SCALE", "SCALE", "made/parts/one.py"),
+    ],
+)
+def test_a_result_does_not_outlive_a_change_of_the_users_modules(
+    here: Path, harness: Call, factory: str, module: str, imports: str, scale: str, helper: str
+) -> None:
+    for name in (module, helper):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+    (here / helper).write_text("SCALE = 3\n", encoding="utf-8")
+    (here / module).write_text(BUILT.format(imports=imports, scale=scale), encoding="utf-8")
+    (here / "specs.yaml").write_text(TWO.format(factory=factory), encoding="utf-8")
+    words = ("run", "specs.yaml", "--allow-import", "--targets", "trace/torch-cpu", "--no-latency", "-j", "1", "-x")
+    stopped = harness(*words)
+    assert (stopped.code, len(stopped.report["results"])) == (1, 1)
+    (here / "built").unlink()
+    resumed = harness(*words, "--resume")
+    assert (resumed.code, len(resumed.report["results"])) == (1, 1)
+    assert not (here / "built").exists(), "nothing has changed"
+    changed = (here / helper).read_text(encoding="utf-8").replace("3", "1")
+    (here / helper).write_text(changed, encoding="utf-8")
+    resumed = harness(*words, "--resume")
+    assert (resumed.code, resumed.report["summary"]["passed"]) == (0, 2)
+
+
+def test_the_sources_of_a_callable_are_the_users_modules_at_any_depth(here: Path) -> None:
+    files = {
+        "net.py": "import torch, helper\nif True: import late; import_module('named')\n# import commented\n",
+        "helper.py": "def f():\n    from folder.inner import deep\n",
+        "late.py": "import net\n",
+        "named.py": "import json, yaml\n",
+        "commented.py": "this is no Python, and harmless",
+        "folder/inner.py": "import \\\n",
+        "folder/other.py": "",
+        "unused.py": "",
+        "json.py": "",
+        ".venv/lib/site-packages/torch.py": "",
+    }
+    for name, text in files.items():
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text(text, encoding="utf-8")
+    found = {str(file.relative_to(here)) for file in source_files(["net.py:Net"])}
+    assert found == files.keys() - {"unused.py", "commented.py", "json.py", ".venv/lib/site-packages/torch.py"}
+    assert source_files(["net:Net"]) == source_files(["net.py:Net"])
+    assert source_files(["torch.nn:ReLU", "absent:Net", "absent.py:Net", "harness.api:run"]) == []
+    before = sources_digest(["net:Net"])
+    (here / "unused.py").write_text("1", encoding="utf-8")
+    assert sources_digest(["net:Net"]) == before
+    (here / "folder/other.py").write_text("1", encoding="utf-8")
+    assert sources_digest(["net:Net"]) != before

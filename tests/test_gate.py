@@ -10,7 +10,17 @@ import pytest
 
 from harness.errors import Location
 from harness.gate import GateOutcome, apply_known_failures, final_result
-from harness.result import Finding, OutputComparison, Result, Stage, Status, Symptom
+from harness.result import (
+    NO_LAYER_COMPARED,
+    NO_LAYERS,
+    Finding,
+    Layer,
+    OutputComparison,
+    Result,
+    Stage,
+    Status,
+    Symptom,
+)
 from harness.spec.known_failures import KnownFailure
 
 VERSIONS = {"torch": "2.13.0", "onnxruntime": "1.32.0"}
@@ -186,6 +196,20 @@ def test_the_exit_code_of_a_run(results: list[Result], code: int) -> None:
 def test_a_wrong_list_comes_before_every_other_exit_code(results: list[Result]) -> None:
     contradicting = [known_failure(), known_failure("run", "crash", line=9)]
     assert gate(results, contradicting, required=["ort-cuda"]).exit_code == 2
+
+
+def test_a_run_that_was_to_compare_layers_and_compared_none_fails_and_says_why() -> None:
+    other = replace(PASSED, case="a/c", notes=("a remark", f"{NO_LAYERS}the model is stochastic"))
+    outcome = apply_known_failures([PASSED, other], (), versions={}, layers=True)
+    assert outcome.exit_code == 1
+    reason = f"{NO_LAYER_COMPARED}a/c on {other.target}: the model is stochastic"
+    assert outcome.complaints == (reason,)
+    assert apply_known_failures([PASSED, other], (), versions={}).exit_code == 0
+    for layer, code in ((Layer("x", "ReLU", 0), 1), (Layer("x", "ReLU", 0, local=0.0), 0)):
+        results = [other, replace(PASSED, layers=(layer,))]
+        assert apply_known_failures(results, (), versions={}, layers=True).exit_code == code
+    failing = apply_known_failures([other, FAILED], (), versions={}, layers=True)
+    assert (failing.exit_code, failing.complaints) == (1, ()), "what fails is the news"
 
 
 def test_a_required_runtime_that_is_not_available() -> None:

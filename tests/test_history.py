@@ -10,6 +10,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from harness.registry import plugins
+from harness.report import write
 from harness.report.history import history, picture
 from harness.report.json_report import JsonReport
 from harness.result import Report, Result
@@ -123,6 +125,18 @@ def test_one_report_is_no_history_and_a_damaged_one_is_refused(
     ran = harness("history", "kept")
     assert (ran.code, ran.err.startswith("kept/2/report.json:1:2: ")) == (2, True)
     assert harness("history", "nowhere").code == 2
+
+
+def test_files_of_other_formats_beside_the_reports_are_left_out(
+    harness: Call, kept: Callable[[int, Report], None], here: Path
+) -> None:
+    for day in (1, 2):
+        kept(day, report(PASSED))
+        write(report(PASSED), here / f"kept/{day}", plugins("report"))
+    (here / "kept/hyperfine.json").write_text('{"results": [{"mean": 1.0}]}', encoding="utf-8")
+    assert len(list((here / "kept/1").glob("*.json"))) > 3, "each format that is JSON"
+    ran = harness("history", "kept", "--json")
+    assert (ran.code, len(json.loads(ran.out))) == (0, 2), ran.err
 
 
 def test_every_damaged_report_is_named_also_one_that_was_renamed(

@@ -268,11 +268,17 @@ def test_a_bundle_without_layers_says_in_one_line_what_to_do(bundle: Path, harne
             for path in export.pop("layers", ()):
                 (bundle / path).unlink(missing_ok=True)
     reseal(bundle, content)
-    ran = harness("run", str(bundle), "--targets", "ort-cpu", "--layers", "-k", "right", "-j", "1", "--no-latency")
-    assert ran.code == 0
+    words = ("run", str(bundle), "--targets", "ort-cpu", "-k", "right", "-j", "1", "--no-latency")
+    assert harness(*words).code == 0
+    ran = harness(*words, "--layers")
+    assert ran.code == 1, "layers were asked for, and none was compared"
     note = "no layers: the bundle has no layers of this case; harness pack --layers adds those of whole models"
     assert ran.only["notes"] == [note]
-    assert f"{note} (1 check)" in ran.out
+    check = f"{ran.only['case']} on {ran.only['target']}"
+    assert f"{note} (1 check: {check})" in ran.out
+    verdict = f"No verdict: layers were asked for, and no layer of any check was compared; {check}: the bundle has no"
+    assert verdict in " ".join(ran.out.splitlines())
+    assert " ".join(harness(*words, "--layers", "-q").out.splitlines()).startswith(verdict)
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing"])

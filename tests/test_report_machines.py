@@ -15,7 +15,7 @@ from harness.gate import exit_code_of_merged
 from harness.report.json_report import JsonReport
 from harness.report.machines import merge
 from harness.report.wording import next_step, verdict
-from harness.result import Report, Result
+from harness.result import NO_LAYER_COMPARED, Layer, Report, Result
 from tests.browser import opened, written
 from tests.conftest import Call
 from tests.report_samples import FAILED, LATENCY, PASSED
@@ -134,6 +134,15 @@ def test_a_merge_exits_3_if_a_required_runtime_was_missing_and_1_if_a_check_fail
     required = shard(None, of_case(1), complaints=[complaint])
     assert exit_code_of_merged(merge([required])) == 3
     assert exit_code_of_merged(merge([required, shard(None, FAILED)])) == 1
+
+
+def test_layers_that_one_shard_compared_were_compared() -> None:
+    complaint = f"{NO_LAYER_COMPARED}a/1 on trace/torch-cpu: the model is stochastic"
+    without = shard("1/2", of_case(1), layers=True, complaints=[complaint])
+    others = [shard("2/2", replace(of_case(2), layers=layers)) for layers in ((), (Layer("a", "ReLU", 0, local=0.0),))]
+    lacking, whole = (merge([without, other]) for other in others)
+    assert (lacking.run["complaints"], exit_code_of_merged(lacking)) == ([complaint], 1)
+    assert (whole.run["complaints"], exit_code_of_merged(whole)) == ([], 0)
 
 
 def test_commands_that_read_a_report_say_that_its_run_was_interrupted(harness: Call, here: Path) -> None:

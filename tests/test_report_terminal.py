@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from harness.report.terminal import SHOWN, Progress, show
-from harness.result import Report, Result
+from harness.result import NO_LAYERS, Layer, Report, Result
 from tests.report_samples import ALL, DIFFERENCE, ERROR, FAILED, FIXED, LATENCY, PASSED, SKIPPED, report
 
 
@@ -114,6 +114,21 @@ def test_quiet_leaves_out_the_layers_of_a_check_that_passed() -> None:
     quiet = printed(made, quiet=True)
     assert "Layers of" not in quiet
     assert "FAILED" in quiet
+
+
+def test_checks_without_layers_are_named_with_their_reason_and_counted_if_quiet() -> None:
+    compared = replace(PASSED, layers=(Layer("a", "ReLU", 0, local=0.0),), layers_show="no step")
+    without = [replace(PASSED, case=f"x/{n}", notes=(f"{NO_LAYERS}the model is stochastic",)) for n in range(5)]
+    empty = replace(PASSED, case="x/empty", layers_show="no layer could be judged")
+    made = report(compared, *without, empty)
+    asked = replace(made, run={**made.run, "layers": True})
+    on = PASSED.target
+    lines = printed(asked, width=400).splitlines()
+    assert f"no layers: the model is stochastic (5 checks: x/0 on {on}, x/1 on {on}, x/2 on {on} and 2 more)" in lines
+    assert f"no layers: no layer could be judged (1 check: x/empty on {on})" in lines
+    quiet = printed(asked, width=400, quiet=True).splitlines()
+    assert quiet[0] == f"The layers of 6 of 7 checks were not compared. First: x/0 on {on}: the model is stochastic"
+    assert len(printed(made, width=400, quiet=True).splitlines()) == 1, "nobody asked for layers"
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ class Settings:
       the first for a whole model that fails, None for nothing.
     - ``concurrent``: number of worker processes that run at the same time.
     - ``samples``: folder of the rows of samples, from which an interrupted run goes on; None keeps none.
+    - ``sources``: a digest of the user's modules that the case runs, so that no result outlives a change of them.
     - ``pack``: folder of a bundle that is being written. Cases are then exported into it and not checked.
     - ``pack_layers``: bytes that the values of the layers of each export may take in that bundle. None packs no layers.
     """
@@ -54,6 +55,7 @@ class Settings:
     cache: Path | None = None
     concurrent: int = 1
     samples: Path | None = None
+    sources: str = ""
     pack: Path | None = None
     pack_layers: int | None = None
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.cli.process import echo
+from harness.engine.job import callables_of, source_files
 from harness.engine.processes.fork_server import start_server
 from harness.engine.processes.temporary import temporary_folder
 from harness.engine.worker_slot import Workers
@@ -24,7 +25,7 @@ from harness.report.terminal import Progress
 from harness.spec import KNOWN_FAILURES_FILE, TARGETS_FILE, has_specs
 from harness.spec.discovery import Specs, load_specs
 from harness.spec.glob import path_and_case
-from harness.spec.language.case import Case, FactoryModel, StoredModel
+from harness.spec.language.case import Case, StoredModel
 from harness.spec.quoting import count_of
 
 PAUSE_S = 0.02
@@ -141,14 +142,11 @@ def _spec_files(paths: Iterable[str]) -> Iterator[Path]:
 
 
 def _sources(case: Case) -> Iterator[Path]:
-    """The files outside the specs that a case is made of: model files, and the modules beside that of a factory."""
-    model = case.model.model
-    for stored in (model, *case.files.values()):
+    """The files outside the specs that a case is made of: model files, and the user's modules that it runs."""
+    for stored in (case.model.model, *case.files.values()):
         if isinstance(stored, StoredModel):
             yield Path(stored.path)
-    if isinstance(model, FactoryModel):
-        package = Path(*model.factory.partition(":")[0].split(".")[:-1])
-        yield from package.glob("*.py")
+    yield from source_files(callables_of(case))
 
 
 def _state(file: Path) -> State | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from harness.cli.options import ALLOW_IMPORT, KEYWORDS, PATHS
-from harness.cli.process import echo
+from harness.cli.process import echo, tell_unmatched
 
 EXAMPLES = """
 \b
@@ -29,10 +29,12 @@ def audit(paths: tuple[str, ...], keywords: tuple[str, ...], allow_import: bool)
     from harness.audit import text
     from harness.audit.audit import audit as run_audit
     from harness.engine.processes.temporary import temporary_folder
-    from harness.plan import select_cases
+    from harness.plan import select_cases, unmatched_keywords
     from harness.spec.discovery import load_specs
 
-    cases = select_cases(load_specs(paths, allow_import=allow_import).cases, keywords)
+    every = load_specs(paths, allow_import=allow_import).cases
+    cases = select_cases(every, keywords)
+    tell_unmatched(unmatched_keywords(every, keywords))
     with temporary_folder() as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's warnings about a mutant say nothing about the case
         result = run_audit(cases, scratch)

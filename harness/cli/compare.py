@@ -127,6 +127,7 @@ def compare(subject: str, reference: str, **options: Any) -> int:
         advice = _advice(outcome, specs, saved, options["report_dir"], runs_code=_runs_code(question))
     in_evaluation = f"compared in evaluation mode: {reference} returned a module in training mode"
     notes = [in_evaluation] if comparison.in_training and not any(map(training_words, outcome.report.results)) else []
+    notes += [f"exit code 1: {line}" for line in outcome.report.run["complaints"]]
     if isinstance(weights := comparison.spec["cases"][0].get("weights"), dict):
         notes.append(f"the weights are the part {weights['key']} of {weights['file']}")
     for line in comparison_lines(outcome.report, subject, reference, comparison.inputs, advice, notes):

@@ -20,7 +20,7 @@ from harness.cli.options import (
     parse_size,
     timeout_option,
 )
-from harness.cli.process import echo
+from harness.cli.process import echo, tell_unmatched
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def pack(paths: tuple[str, ...], out: Path, **options: Any) -> int:
         settings=with_time_limit(settings, options["timeout"]),
     )
     packed = write_bundle(request, Progress())
+    tell_unmatched(packed.unmatched)
     for result in packed.not_packed[:SHOWN]:
         failure = stage_and_symptom(result) or result.status
         reason = result.message or next((finding.message for finding in result.findings), "")

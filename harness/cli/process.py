@@ -14,7 +14,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 # Standard streams
 
 STANDARD_STREAMS = ("stdin", "stdout", "stderr")
+
+
+def tell_unmatched(keywords: Iterable[str]) -> None:
+    """Print on standard error each of the ``keywords``, which match no case while others do."""
+    for keyword in keywords:
+        echo(f"-k {keyword}: matches no case; harness list shows the ids", error=True)
 
 
 def echo(text: str, *, error: bool = False, end: str = "\n") -> None:

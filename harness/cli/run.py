@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from harness.cli.options import AT_LEAST_ONE, SECONDS, flat, run_options
-from harness.cli.process import echo
+from harness.cli.process import echo, tell_unmatched
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -143,12 +143,27 @@ def _request(
         settings=with_time_limit(settings, options["timeout"]),
         bench=bench,
         baseline=options["baseline"],
-        min_effect=options["min_effect"],
+        min_effect=_min_effect(options),
         gate=gated_figures(options["gate"] or ()),
         strict=options["strict"],
         maxfail=options["maxfail"],
         only=_last_failed(options["report_dir"]) if options["lf"] else None,
     )
+
+
+def _min_effect(options: Mapping[str, Any]) -> float:
+    """The option, if there is a baseline. pyproject.toml may set it for all runs, with a baseline and without.
+
+    Raises :class:`UsageError` if it was typed without a baseline.
+    """
+    from harness.report.diff import MIN_EFFECT
+
+    effect: float = options["min_effect"]
+    if options["baseline"] is not None:
+        return effect
+    if click.get_current_context().get_parameter_source("min_effect") is ParameterSource.COMMANDLINE:
+        raise UsageError(f"--min-effect {effect:g}: there is nothing to compare with; give --baseline REPORT.json")
+    return MIN_EFFECT
 
 
 def _last_failed(report_dir: Path) -> frozenset[tuple[str, str]] | None:
@@ -171,6 +186,7 @@ def _dry_run(request: Request) -> int:
     from harness.spec.quoting import count_of
 
     planned = prepare(request).plan
+    tell_unmatched(planned.unmatched)
     for case, targets in planned.jobs:
         for target in targets:
             echo(f"{case.id} on {target}")
@@ -212,6 +228,8 @@ def _show(outcome: Outcome, request: Request, options: Mapping[str, Any]) -> Non
     from harness.report.shell import resume_words
     from harness.report.terminal import show
 
+    if not options["watch"]:  # after a save only the specs that changed are run
+        tell_unmatched(outcome.report.run["unmatched_keywords"])
     echo(publish(outcome.report, request.formats), end="")
     resume = resume_words(click.get_current_context().find_root().obj)
     show(outcome.report, outcome.files, resume=resume, quiet=options["quiet"])

@@ -173,9 +173,11 @@ def _write(
 
 
 def _text(model: str, scanned: ScannedModel, cases: Sequence[tuple[dict[str, Any], Sequence[str]]]) -> Iterator[str]:
+    from harness.report.shell import command_line
     from harness.scaffold import flow
 
-    yield f"# Written by `harness scan {model}`: one case for each layer configuration. Weights are not included."
+    command = command_line(["harness", "scan", model])
+    yield f"# Written by `{command}`: one case for each layer configuration. Weights are not included."
     yield from (f"# Input {each}" for each in scanned.inputs)
     if scanned.layers or scanned.functions:
         yield "# Not covered:"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.options import ALLOW_IMPORT, AS_JSON, KEYWORDS, PATHS, TARGETS, flat
-from harness.cli.process import echo
+from harness.cli.process import echo, tell_unmatched
 
 if TYPE_CHECKING:
     from harness.errors import Problem
@@ -129,6 +129,7 @@ def list_(
     planned = plan(
         specs.cases, selected, keywords, None, by_default=specs.target_sets if words == (DEFAULT_SET,) else None
     )
+    tell_unmatched(planned.unmatched)
     if as_json:
         echo(
             json.dumps(

@@ -18,7 +18,7 @@ from harness.check.cache.artifacts import open_cache
 from harness.check.samples.sample_rows import progress_of_samples
 from harness.check.settings import Settings
 from harness.engine.cluster import Cluster, ClusterEngine
-from harness.engine.job import Job, fingerprint
+from harness.engine.job import Job, callables_of, fingerprint, sources_digest
 from harness.engine.journal import Entry, JournalWriter, read_journal
 from harness.engine.local import LocalEngine
 from harness.engine.processes.limits import require_files, require_semaphores
@@ -115,11 +115,12 @@ def run_jobs(
             for result in resumed:
                 state.results.append(result)
                 listener.advance(result)
+            jobs = [] if enough() else jobs
             engine: Engine = LocalEngine(min(workers, max(1, len(jobs))), journal, scratch, kept)
             if cluster is not None:
                 engine = ClusterEngine(cluster, journal)
             with _telling_samples(listener, samples, jobs), closing(engine.run(jobs)) as entries:
-                for entry in () if enough() else entries:
+                for entry in entries:
                     state.add(entry)
                     listener.advance(entry.result)
                     if enough():
@@ -217,7 +218,14 @@ def _jobs(
 ) -> tuple[list[Job], list[Result]]:
     """The jobs to run, and the results of the checks that an earlier run has finished."""
     jobs, finished = [], []
+    digests: dict[tuple[str, ...], str] = {}
     for case, targets in cases:
+        if callables := callables_of(case):
+            if callables not in digests:
+                digests[callables] = sources_digest(callables)
+            settings = replace(settings, sources=digests[callables])
+        elif settings.sources:
+            settings = replace(settings, sources="")
         remaining = []
         for target in targets:
             entry = earlier.get((case.id, str(target)))

@@ -85,12 +85,15 @@ def read_reports(folder: Path) -> list[tuple[Path, Report]]:
 
 
 def _is_of_another_kind(path: Path) -> bool:
-    """True for whole JSON without results. A report may have been renamed, and cut short when it was copied."""
+    """True for whole JSON without a format and results: the file for Model Explorer has results too, as other tools do.
+
+    A report may have been renamed, and cut short when it was copied.
+    """
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return False
-    return not isinstance(content, dict) or "results" not in content
+    return not isinstance(content, dict) or not {"format", "results"} <= content.keys()
 
 
 def history(reports: Sequence[tuple[Path, Report]], min_effect: float) -> tuple[Run, ...]:

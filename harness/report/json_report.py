@@ -111,6 +111,7 @@ class Run(Open):
     paths: list[str] = []
     targets: list[str] = []
     keywords: list[str] = []
+    unmatched_keywords: list[str] = []
     shard: str | None = None
     shards: list[str] = []
     unfinished: list[str] = []

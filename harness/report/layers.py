@@ -11,12 +11,15 @@ from typing import Any
 from harness.errors import one_line, shortened
 from harness.report.csv_report import spreadsheet_text
 from harness.report.wording import format_number
-from harness.result import Layer, Report, Result, to_json
+from harness.result import NO_LAYERS, Layer, Report, Result, to_json
+from harness.spec.quoting import count_of
 
 ROWS_ON_TERMINAL = 5
 ROWS_IN_MARKDOWN = 10
 MAX_ARGUMENTS = 60
 MAX_UNCOVERED = 5
+REASONS_ON_TERMINAL = 3
+CHECKS_OF_A_REASON = 3
 
 HEADERS = ("layer", "type", "local", "accumulated", "reference", "SQNR", "x rounding")
 
@@ -140,6 +143,33 @@ def layer_lines(result: Result, count: int = ROWS_ON_TERMINAL) -> Iterator[str]:
             yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
     if line := uncovered_line(result):
         yield line
+
+
+def lines_without_layers(report: Report, *, quiet: bool = False) -> Iterator[str]:
+    """The checks whose layers could not be compared, by reason; with ``quiet``, their number and the first of them.
+
+    Nothing with ``quiet`` if layers were not asked for, or none was compared: then the verdict says so.
+    """
+    checks: dict[str, list[str]] = {}
+    for result in report.results:
+        notes = [note for note in result.notes if note.startswith(NO_LAYERS)]
+        if not notes and report.run.get("layers") and result.status == "passed" and result.outputs:
+            notes = [] if result.compares_layers else [f"{NO_LAYERS}{result.layers_show or 'none could be compared'}"]
+        for note in notes[:1]:
+            checks.setdefault(note, []).append(f"{result.case} on {result.target}")
+    by_number = sorted(checks.items(), key=lambda each: -len(each[1]))
+    if quiet:
+        if by_number and report.run.get("layers") and any(result.compares_layers for result in report.results):
+            count, total = sum(map(len, checks.values())), count_of(len(report.results), "check")
+            note, names = by_number[0]
+            reason = note.removeprefix(NO_LAYERS)
+            yield f"The layers of {count:,} of {total} were not compared. First: {names[0]}: {reason}"
+        return
+    for note, names in by_number[:REASONS_ON_TERMINAL]:
+        more = f" and {len(names) - CHECKS_OF_A_REASON:,} more" if len(names) > CHECKS_OF_A_REASON else ""
+        yield f"{note} ({count_of(len(names), 'check')}: {', '.join(names[:CHECKS_OF_A_REASON])}{more})"
+    if rest := by_number[REASONS_ON_TERMINAL:]:
+        yield f"... and no layers of {count_of(sum(len(names) for _, names in rest), 'check')} more"
 
 
 LAYER_FIELDS = (

@@ -17,7 +17,7 @@ from typing import Any
 from harness.deprecated import accept_old_names
 from harness.errors import Location, Problem, SpecError, shortened
 from harness.report.shell import command_line
-from harness.result import Report, Result
+from harness.result import NO_LAYER_COMPARED, Report, Result
 from harness.spec.quoting import count_of, join_names
 
 ON = " on "
@@ -72,6 +72,7 @@ _LABELS = {
     "run.paths": "specs",
     "run.targets": "targets",
     "run.keywords": "only (-k)",
+    "run.unmatched_keywords": "-k that matches no case",
     "run.allow_import": "code of specs allowed",
     "run.layers": "each layer compared (--layers)",
     "run.strict": "inconclusive passes fail (--strict)",
@@ -251,6 +252,8 @@ def _run(reports: Sequence[tuple[Path, Report]]) -> dict[str, Any]:
     missing = list(_missing_shards(shards))
     of_merges = {line for run in runs for line in (*run.get("unfinished", ()), *run.get("missing_shards", ()))}
     complaints = [line for run in runs for line in run.get("complaints", ()) if line not in of_merges]
+    if any(result.compares_layers for _, report in reports for result in report.results):
+        complaints = [line for line in complaints if not line.startswith(NO_LAYER_COMPARED)]
     return {
         **{key: value for key, value in runs[0].items() if key not in _KEYS_OF_ONE_PART},
         **({"not_run": not_run} if not_run else {}),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from rich.text import Text
 from harness.compare.inconclusive import training_line, training_words
 from harness.errors import one_line, printable, shortened
 from harness.report.causes import Cause, causes
-from harness.report.layers import layer_lines
+from harness.report.layers import layer_lines, lines_without_layers
 from harness.report.shell import command_line
 from harness.report.tables import targets
 from harness.report.tables.latency import ModelTime, latency_lines, model_times
@@ -38,8 +37,7 @@ from harness.report.wording import (
     unexpected,
     verdict,
 )
-from harness.result import NO_LAYERS, STATUSES, Report, Result, Status
-from harness.spec.quoting import count_of
+from harness.result import STATUSES, Report, Result, Status
 
 SHOWN = 20
 """Causes of unexpected checks that are listed; the others are in the report."""
@@ -89,7 +87,7 @@ def show(
     if not quiet:
         for sentence in _sample_lines(report.results):
             console.print(_text(sentence, console))
-        _print_layers(report, console)
+    _print_layers(report, console, quiet=quiet)
     if inconclusive := [one for one in report.results if inconclusive_reason(one) and not training_words(one)]:
         console.print(_text(_inconclusive_line(inconclusive, written), console, "yellow"))
     if not quiet:
@@ -165,9 +163,13 @@ def _print_unexpected(report: Report, written: Sequence[Path], console: Console)
         console.print()
 
 
-def _print_layers(report: Report, console: Console) -> None:
-    """Print what the layers of the checks that passed show: rows if there are few such checks, else a line each."""
-    results = [result for result in report.results if result.layers_show and result.status == "passed"]
+def _print_layers(report: Report, console: Console, *, quiet: bool) -> None:
+    """Print what the layers of the checks that passed show: rows if there are few such checks, else a line each.
+
+    Then which checks have no layers, and why. With ``quiet``, that alone.
+    """
+    passed = () if quiet else [result for result in report.results if result.status == "passed"]
+    results = [result for result in passed if result.layers_show]
     for result in results[:SHOWN]:
         sentence, *rows = layer_lines(result)
         console.print(_text(f"Layers of {result.case} on {result.target}: {sentence}", console))
@@ -175,9 +177,8 @@ def _print_layers(report: Report, console: Console) -> None:
             console.print(_text(f"  {row}", console, keep_spaces=True))
     if rest := results[SHOWN:]:
         console.print(_text(f"... and the layers of {len(rest):,} more checks", console))
-    without = Counter(note for result in report.results for note in result.notes if note.startswith(NO_LAYERS))
-    for note, checks in without.most_common(SHOWN_WITH_LAYERS):
-        console.print(_text(f"{note} ({count_of(checks, 'check')})", console))
+    for line in lines_without_layers(report, quiet=quiet):
+        console.print(_text(line, console))
 
 
 def _entry(cause: Cause, console: Console) -> Table:

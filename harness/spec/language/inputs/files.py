@@ -57,6 +57,10 @@ def file_problems(node: Node, case: Case, folder: SpecFolder, *, allow_import: b
 
 
 def _target_problems(node: Node, case: Case) -> Iterator[Problem]:
+    if case.targets and not case.files:
+        remedy = "remove it, and choose targets with --targets; or add the `files:` that it is about"
+        yield Problem(node.location(["targets"], of_key=True), "targets: only a case with `files` has its own", remedy)
+        return
     for at, text in enumerate(case.targets):
         where = node.location(["targets", at])
         try:
@@ -66,8 +70,7 @@ def _target_problems(node: Node, case: Case) -> Iterator[Problem]:
             continue
         if target.tested_file not in case.files:
             known = join_names(f"{TESTED_FILE}{name}/RUNTIME" for name in case.files)
-            remedy = f"write {known}" if known else "add `files:`"
-            yield Problem(where, f"targets: {text} is no target of a file under `files`", remedy)
+            yield Problem(where, f"targets: {text} is no target of a file under `files`", f"write {known}")
 
 
 def stored_model_problems(where: Location, text: str, folder: SpecFolder, *, allow_import: bool) -> Iterator[Problem]:
