@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import warnings
@@ -418,6 +419,22 @@ def test_a_layer_that_a_scale_is_folded_into_is_not_called_wrong_and_faults_besi
     assert wrong(layers_of(changed(folded, faulty, lambda graph: scaled(graph, "/v/Gemm", 1.05)), module, example)) == [
         "v"
     ]
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.05])
+def test_what_torch_folds_into_a_layer_of_a_frozen_file_makes_it_no_wrong_one(factor: float, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4)).eval()
+    nn.init.uniform_(module[1].running_var, 1, 4)  # type: ignore[arg-type]
+    changed_module: Any = copy.deepcopy(module)
+    with torch.no_grad():
+        changed_module[3].weight[0] *= factor
+    example = torch.randn(5, 6)
+    frozen = torch.jit.freeze(torch.jit.trace(changed_module, example))  # type: ignore[no-untyped-call]
+    frozen.save(str(tmp_path / "frozen.pt"))
+    result = layers_of(tmp_path / "frozen.pt", module, example)
+    assert wrong(result) == ([] if factor == 1 else ["3"]), result.layers_show
+    assert by_path(result)["0"].local is None
 
 
 class Formula(nn.Module):

@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.compare.numbers import number_format
+
 Array = NDArray[Any]
 Visit = Callable[[int, Array], None]
 """Called with the number of a tensor and its values."""
@@ -25,6 +27,9 @@ MAX_BYTES = 2**28
 
 CLOSE = {2: 3e-2, 4: 2e-4, 8: 2e-4}
 """The RMS difference up to which values are the same tensor, as a share of their RMS, by the bytes of an element."""
+
+ROUNDING = {2: 16.0, 4: 64.0, 8: 64.0}
+"""The RMS difference that one operation explains, in eps times the RMS of the values, by the bytes of an element."""
 
 CLOSE_IF_QUANTIZED = 0.1
 """The same for a file that rounds its values to a grid of 256 numbers."""
@@ -107,6 +112,32 @@ class Closeness:
         error = float(np.sqrt(np.mean(np.square(values[finite] - reference[finite]))))
         scale = float(np.sqrt(np.mean(np.square(reference[finite]))))
         return error / scale if scale and error <= share * scale else 0.0 if not error else math.inf
+
+    def agree(self, key: str, expected: str) -> bool:
+        """True if two arrays are the same but for what one operation rounds: far less than :data:`CLOSE`."""
+        return self.difference(key, expected) <= self.rounding(key, expected)
+
+    def rounding(self, key: str, expected: str) -> float:
+        """The :meth:`difference` that one operation explains."""
+        if self._share:
+            return self._share
+        dtypes = [self._store[each].dtype for each in (key, expected)]
+        eps = [(form.eps, dtype.itemsize) for dtype in dtypes if (form := number_format(dtype)) is not None]
+        return max((ROUNDING.get(size, 64.0) * each for each, size in eps), default=0.0)
+
+    def difference(self, key: str, expected: str) -> float:
+        """The RMS difference as a share of the expected RMS; infinite if NaN or infinities are at other places."""
+        if key == expected:
+            return 0.0
+        values, reference = (np.asarray(self._store[each], np.float64) for each in (key, expected))
+        if values.shape != reference.shape:
+            return math.inf
+        finite = np.isfinite(reference)
+        if not np.array_equal(np.isfinite(values), finite):
+            return math.inf
+        error = float(np.sqrt(np.sum(np.square(values[finite] - reference[finite]))))
+        scale = float(np.sqrt(np.sum(np.square(reference[finite]))))
+        return error / scale if scale else math.inf if error else 0.0
 
     def spread(self, key: str) -> float:
         """The standard deviation of the finite values."""

@@ -20,14 +20,10 @@ quantity, and says nothing about the layer. It then belongs to the layer behind,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-import numpy as np
-
-from harness.compare.numbers import number_format
 from harness.data_files.onnx_files import names_read
-from harness.inside.calls import CLOSE_IF_QUANTIZED, Recording, ValueStore
+from harness.inside.calls import CLOSE_IF_QUANTIZED, Closeness, Recording, ValueStore
 from harness.inside.graph import Graph
 from harness.inside.search import BY_NAME, BY_PLACE, BY_SCOPE, Search
 
@@ -35,8 +31,6 @@ MAX_TRIALS = 60
 """Runs of small parts of the graph."""
 MAX_DEPTH = 6
 """The matched values, one behind the other, of which one may be what makes a value wrong that follows them."""
-ROUNDING = 64.0
-"""The RMS difference up to which a value is the reference's, in eps times its RMS."""
 BETTER = 10.0
 """What follows must be as many times closer to the reference, where it does not agree but for rounding."""
 SIMILAR = 0.3
@@ -49,8 +43,9 @@ class Doubts:
     def __init__(
         self, search: Search, recording: Recording, graph: Graph, store: ValueStore, accumulated: Mapping[str, str]
     ) -> None:
-        self._search, self._recording, self._graph, self._store = search, recording, graph, store
-        self._accumulated, self._trials = accumulated, MAX_TRIALS
+        self._search, self._recording, self._graph, self._accumulated = search, recording, graph, accumulated
+        self._closeness = Closeness(store, CLOSE_IF_QUANTIZED if graph.quantizes else 0.0)
+        self._trials = MAX_TRIALS
         self._forced = search.forced
 
     def settle(self, local: Mapping[str, str]) -> bool:
@@ -114,8 +109,8 @@ class Doubts:
 
     def _refute_before(self, number: int) -> None:
         """Drop the pairs that are the reason why a tensor is wrong by itself."""
-        wrong = self._error(number, ())
-        if wrong <= self._rounding(number):
+        wrong, rounding = self._error(number, ())
+        if wrong <= rounding:
             return
         for ways in self._ways(number):
             if self._is_better(number, ways, wrong):
@@ -137,7 +132,10 @@ class Doubts:
         del self._forced[name]
         self._search.drop(number)
         for behind in self._behind(number):
-            if self._search.fits(behind, name) and self._share(behind, own) <= SIMILAR:
+            if (
+                self._search.fits(behind, name)
+                and self._closeness.difference(own, self._recording.keys[behind]) <= SIMILAR
+            ):
                 self._forced[name] = self._search.as_read(behind, name)
                 if self._is_better(follower, (), wrong):
                     self._search.pair(behind, name, BY_PLACE)
@@ -189,36 +187,19 @@ class Doubts:
         """Whether a tensor agrees with the values ``free`` as the file computes them, other than the ``wrong`` one."""
         if self._trials <= 0:
             return False
-        return self._error(number, free) <= max(self._rounding(number), wrong / BETTER)
+        error, rounding = self._error(number, free)
+        return error <= max(rounding, wrong / BETTER)
 
-    def _error(self, number: int, free: Collection[str]) -> float:
-        """How far a tensor is from the reference if matched values but those in ``free`` are the reference's."""
+    def _error(self, number: int, free: Collection[str]) -> tuple[float, float]:
+        """How far a tensor is from the reference if matched values but those in ``free`` are the reference's.
+
+        And how far it may be.
+        """
         self._trials -= 1
         name = self._search.names[number]
         forced = {each: key for each, key in self._forced.items() if each not in free}
-        return self._share(number, self._graph.run([name], forced)[name])
+        found, expected = self._graph.run([name], forced)[name], self._recording.keys[number]
+        return self._closeness.difference(found, expected), self._closeness.rounding(found, expected)
 
     def _agrees(self, number: int, key: str) -> bool:
-        return self._share(number, key) <= self._rounding(number)
-
-    def _rounding(self, number: int) -> float:
-        if self._graph.quantizes:
-            return CLOSE_IF_QUANTIZED
-        name = self._search.names.get(number)
-        tensors = [self._recording.values(number), *([] if name is None else [self._store[self._accumulated[name]]])]
-        forms = [form for each in tensors if (form := number_format(each.dtype)) is not None]
-        return ROUNDING * max((form.eps for form in forms), default=0.0)
-
-    def _share(self, number: int, key: str) -> float:
-        """The RMS difference as a share of the reference's RMS; infinite if NaN or infinities are at other places."""
-        if key == self._recording.keys[number]:
-            return 0.0
-        expected, actual = (np.asarray(each, np.float64) for each in (self._recording.values(number), self._store[key]))
-        if actual.shape != expected.shape:
-            return math.inf
-        finite = np.isfinite(expected)
-        if not np.array_equal(np.isfinite(actual), finite):
-            return math.inf
-        scale = float(np.sqrt(np.mean(np.square(expected[finite])))) if finite.any() else 0.0
-        error = float(np.sqrt(np.mean(np.square(actual[finite] - expected[finite])))) if finite.any() else 0.0
-        return error / scale if scale else math.inf if error else 0.0
+        return self._closeness.agree(key, self._recording.keys[number])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import Any
@@ -19,10 +19,13 @@ import torch
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.inside.calls import CLOSE, Array, Pairing, Recording, ValueStore
+from harness.inside.calls import CLOSE, Array, Closeness, Pairing, Recording, ValueStore
 from harness.model.tensors import to_numpy, to_torch
 
 BY_OPERATION, BY_VALUE = "operation", "value"
+
+MAX_TRIALS = 20
+"""Runs of the program that tell which of its outputs are another quantity."""
 
 SAME_OPERATION = {"_convolution": "conv", "conv1d": "conv", "conv2d": "conv", "conv3d": "conv", "convolution": "conv"}
 """Operations that a tracer or a program writes in another way."""
@@ -125,14 +128,50 @@ class ProgramSubject:
         how = dict.fromkeys(places.values(), BY_OPERATION)
         for place, number in self._found_by_value(recording, places).items():
             places[place], how[number] = number, BY_VALUE
-        pairing = Pairing()
-        with _Operations(self._keeping(places, pairing.accumulated)):
-            self._run()
-        with _Operations(self._keeping(places, pairing.local, recording)):
-            self._run()
+        pairing = Pairing(accumulated=self._kept(places), local=self._kept(places, recording))
+        if refuted := self._refuted(recording, pairing, places, how):
+            places = {place: number for place, number in places.items() if number not in refuted}
+            pairing = Pairing(accumulated=self._kept(places), local=self._kept(places, recording))
         pairing.how = {number: how[number] for number in pairing.local}
         _describe(pairing, places, plain.seen)
         return pairing
+
+    def _kept(
+        self, places: Mapping[tuple[int, int], int], recording: Recording | None = None, free: Collection[int] = ()
+    ) -> dict[int, str]:
+        """The keys of the outputs at ``places`` in a run; with ``recording``, go on with its tensors but ``free``."""
+        keys: dict[int, str] = {}
+        with _Operations(self._keeping(places, keys, recording, free)):
+            self._run()
+        return keys
+
+    def _refuted(
+        self, recording: Recording, pairing: Pairing, places: Mapping[tuple[int, int], int], how: Mapping[int, str]
+    ) -> set[int]:
+        """The tensors whose outputs are another quantity, as where a layer is folded into the one before it.
+
+        What follows agrees as it came, and is wrong with the reference's tensor: see :mod:`harness.inside.doubts`.
+        """
+        closeness = Closeness(self._store)
+
+        def agree(keys: Mapping[int, str], number: int) -> bool:
+            return closeness.agree(keys[number], recording.keys[number])
+
+        following = [n for n in pairing.local if not agree(pairing.local, n) and agree(pairing.accumulated, n)]
+        refuted = {
+            n
+            for n in pairing.local
+            if how[n] == BY_OPERATION and not agree(pairing.accumulated, n) and n < max(following, default=0)
+        }
+        if not 0 < len(refuted) <= MAX_TRIALS:
+            return set()
+        found = self._kept(places, recording, refuted)
+        following = [number for number in following if agree(found, number)]
+        for number in sorted(refuted if following else ()):  # only those that what follows does not agree with
+            found = self._kept(places, recording, refuted - {number})
+            if all(agree(found, each) for each in following):
+                refuted.remove(number)
+        return refuted if following else set()
 
     def _found_by_value(
         self, recording: Recording, places: Mapping[tuple[int, int], int]
@@ -185,16 +224,20 @@ class ProgramSubject:
         return self._traced
 
     def _keeping(
-        self, places: Mapping[tuple[int, int], int], keys: dict[int, str], recording: Recording | None = None
+        self,
+        places: Mapping[tuple[int, int], int],
+        keys: dict[int, str],
+        recording: Recording | None = None,
+        free: Collection[int] = (),
     ) -> Change:
-        """Keep each output that has a place; with ``recording``, go on with the reference's tensor."""
+        """Keep each output that has a place; with ``recording``, go on with the reference's tensor but for ``free``."""
 
         def keep(at: int, position: int, tensor: torch.Tensor) -> torch.Tensor:
             number = places.get((at, position))
             if number is None:
                 return tensor
             keys[number] = self._store.put(to_numpy(tensor))
-            if recording is None:
+            if recording is None or number in free:
                 return tensor
             return to_torch(recording.values(number)).to(tensor.dtype)
 
