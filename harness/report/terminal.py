@@ -77,9 +77,9 @@ def show(
 ) -> None:
     """Print the summary table, the causes of unexpected checks, the reports, and the verdict as the last line.
 
-    Words carry every status; colour, if the terminal has it, only helps to find them. ``written`` are the paths of the
-    reports. ``console`` is standard output by default. ``resume`` are the words of the command that continues an
-    interrupted run. With ``quiet``, only what is not as expected and the verdict are printed.
+    Words carry every status; colour only helps to find them. ``written`` are the paths of the reports. ``console`` is
+    standard output by default. ``resume`` is the command that continues an interrupted run. With ``quiet``, only what
+    is not as expected and the verdict are printed.
     """
     console = console or standard_output()
     _print_top(report.results, console, quiet=quiet)
