@@ -213,8 +213,8 @@ def _without_gradients(module: nn.Module) -> nn.Module:
         return module
     with torch.no_grad():  # else the copy of a script module's parameter would be the result of a computation
         duplicate = copy_module(module)
-    for parameter in duplicate.parameters():  # TorchScript has no requires_grad_ of the module
-        parameter.requires_grad_(False)
+    for each in duplicate.parameters():  # TorchScript has no requires_grad_ of the module
+        each.requires_grad_(False)
     return duplicate
 
 
