@@ -95,8 +95,6 @@ def stored_arrays(path: Path) -> Mapping[str, StoredArray]:
                 raise UsageError(f"{path}: not a data file; give {_kinds()}, or a test_data_set_* folder")
             if not path.is_file():
                 raise UsageError(f"{path}: not a regular file; name a data file")
-            if is_lfs_pointer(path):
-                raise UsageError(f"{path}: {LFS_POINTER}")
             stat = path.stat()
             arrays = _read_once(reader, path, stat.st_size, stat.st_mtime_ns)
         except OSError as error:
@@ -113,6 +111,8 @@ def _read_once(
     reader: Callable[[Path], Mapping[str, StoredArray]], path: Path, _size: int, _modified_ns: int
 ) -> Mapping[str, StoredArray]:
     """What ``reader`` returns, cached while the file stays as it is: each weight of a model asks for its file."""
+    if is_lfs_pointer(path):
+        raise UsageError(f"{path}: {LFS_POINTER}")
     return reader(path)
 
 

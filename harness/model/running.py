@@ -169,7 +169,9 @@ def _without_gradients(module: nn.Module) -> nn.Module:
         return module
     with torch.no_grad():  # else the copy of a script module's parameter would be the result of a computation
         duplicate = copy_module(module)
-    return duplicate.requires_grad_(False)
+    for each in duplicate.parameters():  # TorchScript has no requires_grad_ of the module
+        each.requires_grad_(False)
+    return duplicate
 
 
 def _same_bits(before: torch.Tensor, after: torch.Tensor) -> bool:
