@@ -43,6 +43,18 @@ def nets(made: Path, here: Path) -> Path:
 
 
 @pytest.mark.usefixtures("nets")
+def test_a_comparison_that_was_to_compare_layers_and_compared_none_says_why_it_fails(harness: Call) -> None:
+    words = ("compare", "net.ort", "fixed.onnx")
+    assert harness(*words).code == 0
+    ran = harness(*words, "--layers")
+    assert ran.code == 1
+    said = "  note       exit code 1: layers were asked for, and no layer of any check was compared; "
+    assert said in ran.out
+    assert "first node that differs" not in ran.out, "no value differs"
+    assert "of a file of the format ort cannot be seen" in " ".join(ran.out.split())
+
+
+@pytest.mark.usefixtures("nets")
 def test_an_export_is_still_its_module(harness: Call) -> None:
     ran = harness("compare", "net.onnx", "net.py:Net", "--weights", "weights.pt")
     assert ran.code == 0, ran.err

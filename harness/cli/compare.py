@@ -328,6 +328,7 @@ def _save(comparison: ComparisonSpec, question: Question, path: Path, targets: S
 def _advice(outcome: Outcome, specs: Specs, saved: Path | None, report_dir: Path, *, runs_code: bool) -> list[str]:
     from harness.cli.explain import REPORT
     from harness.report.shell import as_argument, command_line, deciding_options
+    from harness.report.wording import unexpected
 
     options = deciding_options({**outcome.report.run, "allow_import": runs_code})
     if saved is None:
@@ -342,7 +343,7 @@ def _advice(outcome: Outcome, specs: Specs, saved: Path | None, report_dir: Path
         target = ["--target", failing] if several and failing else []
         explain = ["harness", "explain", as_argument(specs.cases[0].id), path, *target, *options]
         lines = [f"in CI: {command_line(['harness', 'run', path, *options])}"]
-    if outcome.exit_code == 1:
+    if outcome.exit_code == 1 and unexpected(outcome.report.results):
         lines.insert(0, f"find the first node that differs: {command_line(explain)}")
     return lines
 
