@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto
+from onnx import ModelProto, NodeProto
 
 from harness.compare.calibrated import without_calibration
 from harness.compare.metrics.similarity import root_mean_square
@@ -242,11 +242,19 @@ def undecidable_reason(path: Path) -> str | None:
 
 def quantizes(path: Path) -> bool:
     """True if the graph at ``path`` rounds values to a grid."""
-    return any(node.op_type.startswith(QUANTIZING_OPERATORS) for node in _nodes_of_file(path))
+    return model_quantizes(onnx.load(str(path), load_external_data=False))
+
+
+def model_quantizes(model: ModelProto) -> bool:
+    """As :func:`quantizes`, for a model in memory."""
+    return any(node.op_type.startswith(QUANTIZING_OPERATORS) for node in _nodes_of(model))
 
 
 def _nodes_of_file(path: Path) -> list[NodeProto]:
-    model = onnx.load(str(path), load_external_data=False)
+    return _nodes_of(onnx.load(str(path), load_external_data=False))
+
+
+def _nodes_of(model: ModelProto) -> list[NodeProto]:
     return list(all_nodes(chain(model.graph.node, *(function.node for function in model.functions))))
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 from onnx.inliner import inline_local_functions
 
-from harness.blame.disagreement import quantizes
+from harness.blame.disagreement import model_quantizes
 from harness.blame.evaluator import evaluation_of_all, limited_work
 from harness.check.files.matching import MatchedInputs
 from harness.check.files.signatures import FileSignature
@@ -40,7 +40,8 @@ BETA, LAMBD = 0.5, 0.5
 """What ONNX takes for attributes that are left out."""
 
 MAX_RUNS, MAX_SETS = 4, 3
-"""Evaluations that look for inputs which reach a bound of a file, and sets at which it may be reached already."""
+"""Evaluations that look for inputs which reach a bound of one of the two models, and sets at which it may be reached
+already. For the bounds that two files share there is one evaluation more."""
 ALIKE = 1e-4
 """Values in float32 and in float64 that differ by so much are of the same comparison."""
 MAX_MULTIPLICATIONS = 10**9
@@ -68,8 +69,11 @@ class FileFurtherInputs:
         if "alike" in kinds and hasattr(self.reference, "further_inputs"):
             yield from self.reference.further_inputs({"alike"})
         other = getattr(self.reference, "file", None)
-        paths = [Path(each.path) for each in (self.file, other) if each is not None and each.format == "onnx"]
-        if "thresholds" not in kinds or any(map(quantizes, paths)):
+        if "thresholds" not in kinds:
+            return
+        onnx_files = (each for each in (self.file, other) if each is not None and each.format == "onnx")
+        models = {each.path: onnx.load(each.path, load_external_data=False) for each in onnx_files}
+        if any(map(model_quantizes, models.values())):
             return
         first = self.reference.references[0].inputs
         sets = [first]
@@ -79,16 +83,26 @@ class FileFurtherInputs:
                 yield each
         if not any(values.dtype.kind == "f" and values.size for values in first.values()):
             return
-        own = None if self.file.format != "onnx" else recorder(Path(self.file.path), self.inputs.applied_to)
-        if other is not None and other.format == "onnx":
-            of_other = recorder(Path(other.path), self.reference.matched_inputs.applied_to)
-            searched = [_without(of_other, () if own is None else own(first).values(), first), own]
+        own = recorder(self.file, models, self.inputs.applied_to)
+        searched: list[tuple[Record | None, int]]
+        if other is None or other.path not in models:
+            searched = [(_without(own, self._of_module() if own else (), first), MAX_RUNS)]
         else:
-            searched = [None if own is None else _without(own, self.reference.thresholds, first)]
-        for record in searched:
-            for name, reaching in () if record is None else inputs_beyond(record, sets[:MAX_SETS], MAX_RUNS):
+            of_other = recorder(other, models, self.reference.matched_inputs.applied_to)
+            of_one = (_without(of_other, _at(own, first), first), _without(own, _at(of_other, first), first))
+            searched = [*((each, MAX_RUNS) for each in of_one), (own, 1)]
+        for record, runs in searched:
+            for name, reaching in () if record is None else inputs_beyond(record, sets[:MAX_SETS], runs):
                 sets.append(reaching)
                 yield from self.reference.answered(name, reaching)
+
+    def _of_module(self) -> Collection[Threshold]:
+        thresholds: Collection[Threshold] = getattr(self.reference, "thresholds", ())
+        return thresholds
+
+
+def _at(record: Record | None, inputs: Inputs) -> Collection[Threshold]:
+    return () if record is None else record(inputs).values()
 
 
 def _without(record: Record | None, known: Collection[Threshold], first: Inputs) -> Record | None:
@@ -120,17 +134,20 @@ def open_axes(signature: FileSignature, inputs: MatchedInputs) -> dict[str, list
     return {label: own for label, own in axes.items() if own}
 
 
-def recorder(path: Path, applied_to: Callable[[Inputs], Inputs]) -> Record | None:
-    """What gives the values that the ONNX file compares with numbers, in float64; None if it compares with none.
+def recorder(
+    file: StoredModel, models: Mapping[str, ModelProto], applied_to: Callable[[Inputs], Inputs]
+) -> Record | None:
+    """What gives the values that the file compares with numbers, in float64; None if it compares with none.
 
-    ``applied_to`` gives the file's inputs from those of a case.
+    ``models`` are the ONNX files by path, without external data. ``applied_to`` gives the file's inputs from those of a
+    case.
     """
-    bounds = _bounds_of(path)
+    bounds = _bounds_of(models[file.path]) if file.path in models else ()
     if not bounds:
         return None
     with limited_work(MAX_MULTIPLICATIONS, MAX_BYTES):
         try:
-            evaluate = evaluation_of_all(path)
+            evaluate = evaluation_of_all(Path(file.path))
         except Exception:  # noqa: BLE001 - a file that cannot be evaluated shows nothing
             return None
     seen: dict[int, tuple[Inputs, Thresholds]] = {}
@@ -168,9 +185,8 @@ def _recorded(bounds: Sequence[_Bound], evaluate: Callable[[Inputs], Inputs], in
     return found
 
 
-def _bounds_of(path: Path) -> list[_Bound]:
+def _bounds_of(model: ModelProto) -> list[_Bound]:
     """The nodes of the graph that compare values with numbers, those in local functions included."""
-    model: ModelProto = onnx.load(str(path), load_external_data=False)
     if model.functions:
         model = inline_local_functions(model)
     numbers = _numbers(model)
