@@ -45,8 +45,7 @@ SHOWN = 20
 SHOWN_WITH_LAYERS = 3
 """Passed checks whose worst layers are shown."""
 
-UNFOLDED_WIDTH = 100_000
-_MAX_REASON = 240
+UNFOLDED_WIDTH, _MAX_REASON = 100_000, 240
 
 _STYLES: dict[Status, str] = {
     "passed": "green",
@@ -77,9 +76,9 @@ def show(
 ) -> None:
     """Print the summary table, the causes of unexpected checks, the reports, and the verdict as the last line.
 
-    Words carry every status; colour only helps to find them. ``written`` are the paths of the reports. ``console`` is
-    standard output by default. ``resume`` is the command that continues an interrupted run. With ``quiet``, only what
-    is not as expected and the verdict are printed.
+    Words carry every status; colour only helps to find them. ``written`` are the reports. ``console`` is standard
+    output by default. ``resume`` is the command that continues an interrupted run. With ``quiet``, only what is not as
+    expected and the verdict are printed.
     """
     console = console or standard_output()
     _print_top(report.results, console, quiet=quiet)

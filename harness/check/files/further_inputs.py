@@ -63,14 +63,17 @@ class FileFurtherInputs:
     reference: Any
 
     def of(self, kinds: Collection[OtherKind]) -> Iterator[OtherInputs]:
-        """Those of ``kinds``, as far as the reference takes them. No thresholds where values are rounded to steps."""
+        """Those of ``kinds``, as far as the reference takes them."""
         if "promised sizes" in kinds and hasattr(self.reference, "at_open_axes"):
             yield from self.reference.at_open_axes(open_axes(self.signature, self.inputs))
         if "alike" in kinds and hasattr(self.reference, "further_inputs"):
             yield from self.reference.further_inputs({"alike"})
+        if "thresholds" in kinds:
+            yield from self._beyond_thresholds()
+
+    def _beyond_thresholds(self) -> Iterator[OtherInputs]:
+        """Inputs on the other side of the bounds that one of the two models has; none if one rounds to steps."""
         other = getattr(self.reference, "file", None)
-        if "thresholds" not in kinds:
-            return
         onnx_files = (each for each in (self.file, other) if each is not None and each.format == "onnx")
         models = {each.path: onnx.load(each.path, load_external_data=False) for each in onnx_files}
         if any(map(model_quantizes, models.values())):
