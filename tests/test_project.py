@@ -324,7 +324,7 @@ def test_every_file_that_architecture_names_is_there() -> None:
     assert not [path for path in named if not (PACKAGE / path).is_file() and not (ROOT / path).is_file()]
 
 
-LONGEST_WAY = {"passing": (20, 6, 34), "failing": (27, 8, 51)}
+LONGEST_WAY = {"passing": (20, 4, 34), "failing": (27, 6, 51)}
 """The files, climbs and returns of a check, as :mod:`benchmarks.call_path` counts them."""
 
 

@@ -161,10 +161,9 @@ def _what_to_give(results: Sequence[Result], inputs: Mapping[str, Any]) -> str:
             return f"correct --{option}"
     if any("keeps its data in" in (result.message or "") for result in results):
         return "copy the files again, with their external data"
-    if any(map(is_random, results)):
-        return GIVE_REPEATABLE
-    if any(map(has_no_number, results)):
-        return GIVE_FINITE
+    for is_so, advice in ((is_random, GIVE_REPEATABLE), (has_no_number, GIVE_FINITE)):
+        if any(map(is_so, results)):
+            return advice
     for name, entry in inputs.items():
         shape: list[int] = entry.get("shape", []) if isinstance(entry, dict) else []
         if len(shape) == 4 and shape[-1] < min(shape[1:3]):  # as a file has it that takes the channels last
