@@ -488,6 +488,9 @@ def test_a_file_is_tried_at_other_sizes_of_the_axes_that_it_declares_open(tmp_pa
         assert (row.outputs[-1].at, row.blame) == (at, "exporter")
         assert "the file agrees at the first inputs, and not at others" in (row.message or "")
         assert harness.compare_models(file_of(tmp_path / "closed.onnx", [doubled], {"x": [3, 4]}), module, x).passed
+    image = Function(lambda x: x * 2 if x.shape[1] == 6 else x * 3).eval()  # as of a detector, at its own sizes
+    path = file_of(tmp_path / "image.onnx", [doubled], {"x": [3, "H", "W"]})
+    assert harness.compare_models(path, image, torch.randn(3, 6, 6)).passed
     refusing = Function(lambda x: x * 2 if x.shape[0] == 3 else x.reshape(-1, 7)).eval()
     assert harness.compare_models(tmp_path / "open.onnx", refusing, x).passed
 

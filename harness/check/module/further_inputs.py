@@ -28,7 +28,7 @@ Bounds = tuple[int, int]
 """The smallest and the largest integer that an input may have."""
 
 IMAGE_AXES = 4
-"""Tensors with so many axes are images, which many models take in multiples of a size only."""
+"""The axes of a batch of images."""
 LARGE_SIZE = 129
 """A size of dynamic axes that is larger than most that a module branches on."""
 MAX_INPUTS = 5
@@ -77,11 +77,17 @@ class FurtherInputs:
         """Inputs that a file has to take which declares ``axes`` open, by label, as far as eager torch takes them.
 
         Axes of one size may be the same axis under two names, and change together. There is one set of one element
-        along the first axes, one along other axes, and one with all axes one larger, but those of images.
+        along the first axes, one along other axes, and one with all axes one larger. Height and width of an image
+        stay: many models take multiples of a size only, and a detector resizes any image to hundreds of pixels.
         """
+        first = self.references[0].inputs
+        axes = {
+            label: [axis for axis in own if axis == 0 or not _is_image(first[label], own)]
+            for label, own in axes.items()
+        }
+        axes = {label: own for label, own in axes.items() if own}
         if not axes:
             return
-        first = self.references[0].inputs
         groups: dict[tuple[bool, int], dict[str, list[int]]] = {}
         for label, axis in ((label, axis) for label, own in axes.items() for axis in own):
             group = groups.setdefault((axis == 0, first[label].shape[axis]), {})
@@ -93,10 +99,7 @@ class FurtherInputs:
             "promised sizes",
             must_run=True,
         )
-        larger = {
-            label: [axis for axis in own if axis == 0 or first[label].ndim < IMAGE_AXES] for label, own in axes.items()
-        }
-        name, inputs = _sizes_on_axes(first, larger, lambda size: size + 1)
+        name, inputs = _sizes_on_axes(first, axes, lambda size: size + 1)
         if _shapes(inputs) not in [_shapes(each.inputs) for each in self.references]:
             yield from self.answered(name, inputs, "promised sizes", must_run=True)
 
@@ -237,6 +240,11 @@ def _axes_of_names(dynamic: Mapping[str, Mapping[int, str]]) -> list[dict[str, l
         for axis, name in names.items():
             by_name.setdefault(name, {}).setdefault(label, []).append(axis)
     return list(by_name.values())
+
+
+def _is_image(values: Array, open_axes: Collection[int]) -> bool:
+    """True for an input with height and width: of four axes or more, or of three and without an open first one."""
+    return values.ndim >= IMAGE_AXES or (values.ndim == IMAGE_AXES - 1 and 0 not in open_axes and len(open_axes) > 1)
 
 
 def _are_first(axes: Mapping[str, Collection[int]]) -> bool:
