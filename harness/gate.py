@@ -82,7 +82,7 @@ def apply_known_failures(
     problems = tuple(_contradictions(matching))
     missing = tuple(_missing(final, required))
     code = exit_code(final, problems, missing)
-    without_layers = [NO_LAYER_COMPARED + _why_without_layers(final)] if layers and _lacks_layers(final, code) else []
+    without_layers = [no_layer_compared(final)] if layers and code == 0 and no_layer_compared(final) else []
     return GateOutcome(
         results=final,
         problems=tuple(sorted(set(problems))),
@@ -165,13 +165,10 @@ def _missing(results: Sequence[Result], required: Collection[str]) -> Iterator[s
             yield f"no check uses the required runtime {runtime}; add a target that runs on it"
 
 
-def _lacks_layers(results: Sequence[Result], code: int) -> bool:
-    """True if the checks are as expected, but no layer of any of them was compared."""
-    return code == 0 and not any(result.compares_layers for result in results)
-
-
-def _why_without_layers(results: Sequence[Result]) -> str:
-    """Why the first check has no layers, with its name."""
+def no_layer_compared(results: Sequence[Result]) -> str:
+    """That no layer of any check was compared, and why not of the first that says so; empty if one was."""
+    if not results or any(result.compares_layers for result in results):
+        return ""
     reasons = (
         (result, note.removeprefix(NO_LAYERS))
         for result in results
@@ -179,7 +176,7 @@ def _why_without_layers(results: Sequence[Result]) -> str:
         if note.startswith(NO_LAYERS)
     )
     result, reason = next(reasons, (results[0], results[0].layers_show or "it has no layers that could be compared"))
-    return f"{result.case} on {result.target}: {reason}"
+    return f"{NO_LAYER_COMPARED}{result.case} on {result.target}: {reason}"
 
 
 def _is_harness_failure(result: Result) -> bool:

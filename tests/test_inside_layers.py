@@ -109,6 +109,15 @@ def test_a_layer_that_the_output_hides_fails_the_check_where_layers_are_asked_fo
     assert "divisor_override=5" in by_path(result)["pool"].arguments
 
 
+def test_layers_that_were_asked_for_and_not_compared_are_no_pass() -> None:
+    verdict = harness.verify(nn.Dropout().eval(), torch.ones(2, 3), targets="trace/torch-cpu", layers=True)
+    assert [result.status for result in verdict.results] == ["passed"]
+    assert not verdict
+    assert verdict.message.startswith("layers were asked for, and no layer of any check was compared; ")
+    with pytest.raises(AssertionError, match="no layer of any check was compared"):
+        verdict.assert_passed()
+
+
 def test_a_layer_whose_nodes_cannot_be_evaluated_is_blamed_on_nobody_and_the_reason_is_evidence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -119,7 +119,7 @@ def verify(
     ``inputs``, at which the same file is verified. ``strict`` fails a pass that is inconclusive, because no output
     could have shown an error.
     ``layers`` compares every layer inside the module as well (``results[0].layers``), and fails a check in which one is
-    wrong by itself although the outputs agree.
+    wrong by itself although the outputs agree. If no layer can be compared, that is no pass either.
     The module is verified in its current mode (call ``.eval()`` first for inference) and on the CPU. A pass in training
     mode is inconclusive if the module answers otherwise in evaluation mode. Neither the module nor the inputs are
     changed.

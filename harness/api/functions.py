@@ -19,7 +19,7 @@ from harness.compare.inconclusive import training_line, training_words
 from harness.compare.verdict import compare as compare_outputs
 from harness.engine.processes.temporary import temporary_folder
 from harness.errors import UsageError
-from harness.gate import final_result
+from harness.gate import final_result, no_layer_compared
 from harness.pipeline import Outcome, Request
 from harness.pipeline import run as run_pipeline
 from harness.plan import Shard
@@ -63,14 +63,19 @@ class Assertable:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Verified(Assertable):
-    """The result of :func:`harness.verify`: a :class:`harness.result.Result` per target, in their order."""
+    """The result of :func:`harness.verify`: a :class:`harness.result.Result` per target, in their order.
+
+    With ``asked_layers``, it does not pass unless a layer was compared.
+    """
 
     results: tuple[Result, ...]
+    asked_layers: bool = False
 
     @property
     def passed(self) -> bool:
         """True if every target was verified and agrees. A target that is not available here was not verified."""
-        return bool(self.results) and all(result.status == "passed" for result in self.results)
+        agree = bool(self.results) and all(result.status == "passed" for result in self.results)
+        return agree and not (self.asked_layers and no_layer_compared(self.results))
 
     @property
     def message(self) -> str:
@@ -82,7 +87,8 @@ class Verified(Assertable):
         agreeing = (
             f"{each.target}{f' (inconclusive: {why})' if (why := each.inconclusive) else ''}" for each in self.results
         )
-        message = "\n".join(map(_line, failing)) or f"agrees on {', '.join(agreeing)}"
+        without_layers = no_layer_compared(self.results) if self.asked_layers and not failing else ""
+        message = "\n".join(map(_line, failing)) or without_layers or f"agrees on {', '.join(agreeing)}"
         words = next(filter(None, map(training_words, self.results)), None)
         return message if words is None else f"{words}:\n{message.replace(f'{words}: ', '')}"
 
@@ -176,14 +182,8 @@ def run(
     min_effect = number("min_effect", min_effect, 0)
     if timeout is not None and timeout != "by size":
         timeout = number("timeout", timeout, 0, above=True)
-    settings = Settings(
-        timeout=None,
-        memory=memory,
-        latency=latency,
-        layers=layers,
-        strict_ulp=strict_ulp,
-        cache=None if no_cache else cache_folder(),
-    )
+    cache = None if no_cache else cache_folder()
+    settings = Settings(None, memory=memory, latency=latency, layers=layers, strict_ulp=strict_ulp, cache=cache)
     if timeout is not None:
         settings = with_time_limit(settings, None if timeout == "by size" else timeout)
     with errors_about_arguments():
@@ -267,7 +267,7 @@ def verify(
         selected = _targets(targets)
         check_opsets(selected)
     results = check_module(module, [inputs, *also], selected, unscaled(tolerance), plain(dynamic or {}), layers=layers)
-    return Verified(tuple(final_result(result, (), strict=strict) for result in results))
+    return Verified(tuple(final_result(result, (), strict=strict) for result in results), layers)
 
 
 def _targets(words: str | Sequence[str]) -> tuple[Target, ...]:
@@ -311,7 +311,7 @@ def compare_models(
     words = [] if targets is None else [targets] if isinstance(targets, str) else list(targets)
     runtimes = [part.strip() for word in words for part in word.split(",") if part.strip()]
     results = compare_in_memory(subject, reference, inputs, runtimes, unscaled(tolerance), layers=layers)
-    return Verified(tuple(final_result(result, ()) for result in results))
+    return Verified(tuple(final_result(result, ()) for result in results), layers)
 
 
 # harness.compare
