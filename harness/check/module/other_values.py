@@ -22,8 +22,7 @@ MAX_INPUTS = 5
 def alike_inputs(inputs: Inputs) -> Iterator[tuple[str, Inputs]]:
     """Inputs as they could have been instead: of the opposite sign, in another order, and drawn anew.
 
-    Integers and booleans stay in the range of their own values, as in
-    :func:`harness.check.judging.example_values.other_inputs`.
+    Integers and booleans stay in the range of their own values, as in :func:`other_inputs`.
     """
     random = np.random.default_rng(0)
     yield "inputs of the opposite sign", {label: np.asarray(_turned(values)) for label, values in inputs.items()}
