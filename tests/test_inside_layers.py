@@ -412,8 +412,8 @@ def test_a_layer_that_a_scale_is_folded_into_is_not_called_wrong_and_faults_besi
         assert not wrong(result)
     assert by_path(layers_of(folded, module, example))["q"].local is None
     # A fault in what is folded is hidden by the scale of 1e-6.
-    for node in ("/fc/Gemm", "/v/Gemm", "/q/Gemm"):
-        faulty = changed(folded, tmp_path / "faulty.onnx", lambda graph, node=node: scaled(graph, node, 1.05))  # type: ignore[misc]
+    for node, by in (("/fc/Gemm", 1.05), ("/v/Gemm", 1.05), ("/q/Gemm", 1.05), ("/q/Gemm", 1.5)):
+        faulty = changed(folded, tmp_path / "faulty.onnx", lambda graph, node=node, by=by: scaled(graph, node, by))  # type: ignore[misc]
         (layer,) = [layer for layer in layers_of(faulty, plain, example).layers if layer.wrong]
         assert node in layer.nodes
     assert wrong(layers_of(changed(folded, faulty, lambda graph: scaled(graph, "/v/Gemm", 1.05)), module, example)) == [

@@ -31,7 +31,7 @@ MAX_TRIALS = 60
 """Runs of small parts of the graph."""
 MAX_DEPTH = 6
 """The matched values, one behind the other, of which one may be what makes a value wrong that follows them."""
-BETTER = 10.0
+BETTER = 4.0
 """What follows must be as many times closer to the reference, where it does not agree but for rounding."""
 SIMILAR = 0.3
 """The RMS difference, as a share, up to which a value may be a wrong one of the layer behind."""
