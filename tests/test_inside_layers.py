@@ -487,6 +487,27 @@ def test_a_value_before_the_clamp_of_a_quantized_file_is_not_taken_for_the_one_b
     assert all(layer.local is not None and layer.local < 0.05 for layer in rows), [layer.local for layer in rows]
 
 
+def test_a_wrong_layer_of_a_quantized_file_is_not_taken_for_the_block_behind_it_that_adds_little(
+    tmp_path: Path,
+) -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool, self.fc, self.head = nn.AvgPool2d(2, divisor_override=3), nn.Linear(3, 3), nn.Linear(3, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.pool(x)
+            answer: torch.Tensor = self.head(x + 1e-4 * self.fc(x))
+            return answer
+
+    torch.manual_seed(0)
+    module, path = Block().eval(), tmp_path / "quantized.onnx"
+    quantize_dynamic(str(onnx_file(module, tmp_path / "plain.onnx")), str(path))  # the divisor is lost
+    result = compared(path, module)
+    assert by_path(result)["pool"].nodes == ("/pool/AveragePool",)
+    assert (result.layers_show or "").endswith("is 25 % of the values, at pool"), result.layers_show
+
+
 def test_the_rows_of_a_quantized_file_are_those_with_the_largest_error_by_itself() -> None:
     late = [Layer(f"late{at}", "ReLU", 0, local=1e-8, accumulated=0.3, reference=1e-7) for at in range(6)]
     rows = [Layer("pool", "MaxPool2d", 0, local=0.25, accumulated=0.25, reference=1e-7), *late]
