@@ -421,8 +421,8 @@ def test_a_layer_that_a_scale_is_folded_into_is_not_called_wrong_and_faults_besi
         assert not wrong(result)
     assert by_path(layers_of(folded, module, example))["q"].local is None
     # A fault in what is folded is hidden by the scale of 1e-6.
-    for node in ("/fc/Gemm", "/v/Gemm", "/q/Gemm"):
-        faulty = changed(folded, tmp_path / "faulty.onnx", lambda graph, node=node: scaled(graph, node, 1.05))  # type: ignore[misc]
+    for node, by in (("/fc/Gemm", 1.05), ("/v/Gemm", 1.05), ("/q/Gemm", 1.05), ("/q/Gemm", 1.5)):
+        faulty = changed(folded, tmp_path / "faulty.onnx", lambda graph, node=node, by=by: scaled(graph, node, by))  # type: ignore[misc]
         (layer,) = [layer for layer in layers_of(faulty, plain, example).layers if layer.wrong]
         assert node in layer.nodes
     assert wrong(layers_of(changed(folded, faulty, lambda graph: scaled(graph, "/v/Gemm", 1.05)), module, example)) == [
@@ -494,6 +494,27 @@ def test_a_value_before_the_clamp_of_a_quantized_file_is_not_taken_for_the_one_b
     rows = [layer for layer in result.layers if layer.type == "Relu"]
     assert len(rows) == 2
     assert all(layer.local is not None and layer.local < 0.05 for layer in rows), [layer.local for layer in rows]
+
+
+def test_a_wrong_layer_of_a_quantized_file_is_not_taken_for_the_block_behind_it_that_adds_little(
+    tmp_path: Path,
+) -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool, self.fc, self.head = nn.AvgPool2d(2, divisor_override=3), nn.Linear(3, 3), nn.Linear(3, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.pool(x)
+            answer: torch.Tensor = self.head(x + 1e-4 * self.fc(x))
+            return answer
+
+    torch.manual_seed(0)
+    module, path = Block().eval(), tmp_path / "quantized.onnx"
+    quantize_dynamic(str(onnx_file(module, tmp_path / "plain.onnx")), str(path))  # the divisor is lost
+    result = compared(path, module)
+    assert by_path(result)["pool"].nodes == ("/pool/AveragePool",)
+    assert (result.layers_show or "").endswith("is 25 % of the values, at pool"), result.layers_show
 
 
 def test_the_rows_of_a_quantized_file_are_those_with_the_largest_error_by_itself() -> None:

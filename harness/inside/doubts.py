@@ -25,13 +25,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from harness.data_files.onnx_files import names_read
 from harness.inside.calls import CLOSE_IF_QUANTIZED, Closeness, Recording, ValueStore
 from harness.inside.graph import Graph
-from harness.inside.search import BY_NAME, BY_PLACE, BY_SCOPE, Search
+from harness.inside.search import BY_NAME, BY_PLACE, BY_SCOPE, BY_VALUE, Search
 
 MAX_TRIALS = 60
 """Runs of small parts of the graph."""
 MAX_DEPTH = 6
 """The matched values, one behind the other, of which one may be what makes a value wrong that follows them."""
-BETTER = 10.0
+BETTER = 4.0
 """What follows must be as many times closer to the reference, where it does not agree but for rounding."""
 SIMILAR = 0.3
 """The RMS difference, as a share, up to which a value may be a wrong one of the layer behind."""
@@ -55,17 +55,36 @@ class Doubts:
         if not hypotheses or (len(differing) == 1 and not self._graph.quantizes):
             return False
         before = dict(self._search.names)
-        if self._graph.quantizes or any(self._recording.names):
+        if self._graph.quantizes:
+            for number in hypotheses[:MAX_TRIALS]:
+                self._move_behind_rounding(number)
+            return self._search.names != before
+        if any(self._recording.names):
             self._match_anew(hypotheses)
         if self._search.names != before:
             differing = self._differing(self._graph.run(list(self._forced), self._forced))
-        if self._graph.quantizes:
-            # A clamp at 0 is left to rounding: the value before it has the name of the one behind it.
-            if left := [number for number in differing if self._is_hypothesis(number)]:
-                self._match_anew(left, keep=True)
-        else:
-            self._refute(differing)
+        self._refute(differing)
         return self._search.names != before
+
+    def _move_behind_rounding(self, number: int) -> None:
+        """Let a tensor have the value behind its rounding to a grid if that is closer.
+
+        A clamp at 0 is left to the rounding: the value before it has the name of the one behind it.
+        """
+        name, expected = self._search.names[number], self._recording.keys[number]
+        behind = next(iter(self._read_by("DequantizeLinear", self._read_by("QuantizeLinear", [name]))), "")
+        if not self._search.is_free(behind) or not self._search.fits(number, behind):
+            return
+        values = self._graph.run([name, behind], {each: key for each, key in self._forced.items() if each != name})
+        if self._closeness.difference(values[behind], expected) < self._closeness.difference(values[name], expected):
+            self._search.drop(number)
+            self._search.pair(number, behind, BY_VALUE)
+            self._forced = self._search.forced
+
+    def _read_by(self, operator: str, names: Collection[str]) -> list[str]:
+        """The outputs of the nodes of an operator that read ``names`` first."""
+        readers = [node for node in self._graph.nodes if node.op_type == operator and node.input[0] in names]
+        return [node.output[0] for node in readers]
 
     def _differing(self, values: Mapping[str, str]) -> list[int]:
         """The tensors whose values are not the reference's, in the graph's order."""
@@ -76,16 +95,13 @@ class Doubts:
     def _is_hypothesis(self, number: int) -> bool:
         return self._search.how[number].startswith((BY_SCOPE, BY_NAME))
 
-    def _match_anew(self, hypotheses: Sequence[int], *, keep: bool = False) -> None:
-        """Search again by value without ``hypotheses``, which come back where nothing better is found.
-
-        With ``keep`` what follows them is computed from the reference's tensors nevertheless.
-        """
+    def _match_anew(self, hypotheses: Sequence[int]) -> None:
+        """Search again by value without ``hypotheses``, which come back where nothing better is found."""
         search = self._search
         pairs = {number: (search.names[number], search.how[number]) for number in hypotheses}
         for number in pairs:
             search.drop(number)
-        values = self._graph.run(self._graph.visible, self._forced if keep else search.forced)
+        values = self._graph.run(self._graph.visible, search.forced)
 
         def restore(numbers: Collection[int]) -> None:
             for number in numbers:
