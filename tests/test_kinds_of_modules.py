@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -144,7 +145,8 @@ def test_an_answer_without_tensors_is_said_to_be_one() -> None:
         assert words in (row.message or "")
 
 
-def test_a_class_of_a_file_has_the_name_of_the_file(tmp_path: Path) -> None:
+def test_a_class_of_a_file_has_the_name_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the folder of the file becomes a part of it
     (tmp_path / "net.py").write_text("class Out: ...\n\n\ndef made(): return Out()\n", encoding="utf-8")
     factory = FactoryModel(f"{tmp_path / 'net.py'}:made")
     assert type_name(type(find_factory(factory)())) == "net.Out"

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.machinery import PathFinder
-from importlib.util import find_spec
 from pathlib import Path
 
 from harness import search_path
@@ -164,9 +163,10 @@ def _module_files(name: str, folders: Sequence[str]) -> list[Path]:
     """The files of a top-level module or package of the user's; none of one that is installed."""
     if name in _NEVER_USERS:
         return []
-    try:
-        spec = find_spec(name) or PathFinder.find_spec(name, list(folders))
-    except (ImportError, ValueError, AttributeError):  # a module without a spec, or a finder that fails
+    try:  # not find_spec, which answers with what this process has imported from another folder
+        specs = (finder.find_spec(name, None) for finder in sys.meta_path)
+        spec = next(filter(None, specs), None) or PathFinder.find_spec(name, list(folders))
+    except (ImportError, ValueError, AttributeError):  # a finder that fails
         return []
     if spec is None:
         return []
