@@ -513,6 +513,25 @@ def adds(path: Path, kind: int) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
 
 
+def test_a_mask_is_drawn_as_of_padded_texts(harness: Call, here: Path) -> None:
+    """At random it may leave a row with nothing to attend to, where no two correct softmaxes need to agree."""
+    values = [("x", TensorProto.FLOAT), ("attention_mask", TensorProto.INT64), ("y", TensorProto.FLOAT)]
+    tensors = [helper.make_tensor_value_info(name, kind, [3, 5]) for name, kind in values]
+    nodes = [
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["x", "mask"], ["y"]),
+    ]
+    graph = helper.make_graph(nodes, "masked", tensors[:2], tensors[2:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, str(here / "masked.onnx"))
+    ran = harness("compare", "masked.onnx", "masked.onnx", "--save-spec", "asked.yaml")
+    assert ran.code == 0, ran.out
+    assert "attention_mask int64[3, 5], drawn as a mask of texts that end with padding" in ran.out
+    asked = (here / "asked.yaml").read_text(encoding="utf-8")
+    assert "- [1, 1, 1, 1, 1]\n      - [1, 1, 1, 1, 0]\n      - [1, 1, 1, 0, 0]" in asked
+    assert harness("run", "asked.yaml", "--no-latency").code == 0
+
+
 def test_an_input_that_a_file_lacks_is_drawn_like_its_integers_or_asked_for(harness: Call, here: Path) -> None:
     (here / "nets.py").write_text(ADDS, encoding="utf-8")
     adds(here / "ints.onnx", TensorProto.INT64)

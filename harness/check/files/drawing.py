@@ -33,6 +33,8 @@ BATCH, SEQUENCE, IMAGE = 3, 7, 64
 
 Files are mostly exported with an example of one or two; a size that an export keeps shows at another one.
 """
+MAX_MASK = 1 << 12
+"""A larger mask is drawn at random: its values would make a saved spec long."""
 CASE_DTYPES = frozenset(get_args(DType))
 
 
@@ -102,6 +104,9 @@ def drawn_inputs(
             **({} if dtype.name == "float32" else {"dtype": dtype.name}),
             **_fill(each, dtype),
         }
+        if (mask := _padding_mask(label, dtype, shape)) is not None and each.index_limit is None:
+            entry, remark = {**entry, "values": mask}, f"{remark} as a mask of texts that end with padding"
+            del entry["shape"], entry["fill"]
         inputs.append(DrawnInput(NamedInput(label, dtype, shape), entry, f"{remark}{_range_in_words(entry)}"))
     if problems:
         raise InputsDoNotFit(problems)
@@ -181,6 +186,24 @@ def _closed(shape: Sequence[Any], axes: dict[str, int]) -> tuple[tuple[int, ...]
         sizes.append(axes.setdefault(size, small) if size else small)
         chosen.append(f"{size or f'axis {at}'}={sizes[-1]}")
     return tuple(sizes), ", ".join(chosen)
+
+
+def _padding_mask(label: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> list[Any] | None:
+    """Rows of ones that end with zeros, each row shorter, for an input that is called a mask; None for others.
+
+    Drawn at random, a mask may leave a position nothing to attend to. No two correct attentions agree there.
+    """
+    if (
+        "mask" not in label.lower()
+        or dtype.kind not in "biu"
+        or len(shape) != 2
+        or not 0 < shape[0] * shape[1] <= MAX_MASK
+    ):
+        return None
+    rows, columns = shape
+    lengths = [max(1, columns - row * columns // (rows + 1)) for row in range(rows)]
+    mask: list[Any] = (np.arange(columns) < np.array(lengths)[:, None]).astype(dtype).tolist()
+    return mask
 
 
 def _range_in_words(entry: Mapping[str, Any]) -> str:
