@@ -24,12 +24,14 @@ Measured:
     dd31a69           17 files,  6 climbs, 35 returns  22 files,  8 climbs, 47 returns
     85d98be           25 files,  8 climbs, 52 returns  33 files, 19 climbs, 81 returns
     8df2c96           18 files,  4 climbs, 30 returns  25 files,  6 climbs, 43 returns
+    a663992           20 files,  2 climbs, 34 returns  26 files,  4 climbs, 51 returns
 
     with --case-only
     bae0b76           10 files,  4 climbs, 12 returns  14 files,  5 climbs, 19 returns
     dd31a69            8 files,  0 climbs, 12 returns   8 files,  0 climbs, 13 returns
     85d98be           13 files,  2 climbs, 19 returns  13 files,  5 climbs, 21 returns
     8df2c96           10 files,  2 climbs, 16 returns  11 files,  2 climbs, 16 returns
+    a663992           11 files,  0 climbs, 15 returns  11 files,  0 climbs, 17 returns
 """
 
 from __future__ import annotations
