@@ -14,8 +14,8 @@ from harness.data_files.onnx_files import from_array, inner_graphs, sort_nodes, 
 
 Array = NDArray[Any]
 
-HALF_PRECISION = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
-NARROW_FLOATS = frozenset({*HALF_PRECISION, TensorProto.FLOAT})
+HALF_TYPES = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
+NARROW_FLOATS = frozenset({*HALF_TYPES, TensorProto.FLOAT})
 
 FLOATS = {"bfloat16", "float16", "float32", "float64"}
 """The dtypes of numbers, unlike those of codes; NumPy's kind does not tell them apart."""
@@ -40,7 +40,7 @@ def with_float64(model: ModelProto) -> ModelProto:
 
 def with_float32(model: ModelProto) -> ModelProto:
     """As :func:`with_float64`, but with float32, for the floating types of 16 bits."""
-    return _Widening(TensorProto.FLOAT, HALF_PRECISION).of_model(model)
+    return _Widening(TensorProto.FLOAT, HALF_TYPES).of_model(model)
 
 
 def function_with_float64(function: FunctionProto) -> FunctionProto:

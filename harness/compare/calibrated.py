@@ -7,7 +7,7 @@ tests its own compilers the same way (``torch._dynamo.utils.same``: RMSE against
 
 An exported graph in a 16-bit dtype rounds more often than eager torch does: after each node, where a function of
 torch rounds once, and in the weights of a convolution that BatchNorm is folded into, where no averaging reduces the
-error. The factor is :data:`HALF_PRECISION` times as large there.
+error. The factor is :data:`HALF_FACTOR` times as large there.
 
 The allowance is never below a floor in units of eps times the scale of the output, because the reference's own error
 can be small by luck, or because one side uses an approximation for a single function (``tanh``, ``exp``, ``erf``) that
@@ -35,7 +35,7 @@ from harness.model.answer import Reference
 from harness.spec.language.tolerances import Calibrated, Close, Exact, OneRule, Tolerance, map_rule, rules_of
 
 WORST_RATIO = 2.0
-HALF_PRECISION = 1.5
+HALF_FACTOR = 1.5
 """The factor of float16 and bfloat16 in units of float32's; torch has 3 and 2.
 
 Measured with ``benchmarks/models``: float16 targets have up to 3.3 times the RMS error of eager torch, in
@@ -176,7 +176,7 @@ def calibrate(
     if reference_rms > max(LARGEST_ROUNDING[dtype] * scale, least):
         share = reference_rms / scale if scale else math.inf
         return f"the reference differs from its float64 run by {100 * share:.3g} % of the scale, which is no rounding"
-    m = rule.m if dtype == "float32" else rule.m * HALF_PRECISION
+    m = rule.m if dtype == "float32" else rule.m * HALF_FACTOR
     few = max(1.0, math.sqrt(FEW_VALUES / max(float64.size, 1)))
     counted = max(few, math.sqrt(FEW_VALUES / max(counted_values(reference_errors), 1.0)))
     computed = pair.format if lower is None else _format_of(dtype)

@@ -185,8 +185,8 @@ def with_training_mode(result: Result, words: str) -> Result:
     """
     if result.status != "passed":
         return replace(with_cause(result, words), blame=None, evidence=())
-    told = replace(result, notes=(words, *result.notes))
-    return with_reason(told, "; ".join(filter(None, (f"{words}: {OTHERWISE}", result.inconclusive))))
+    noted = replace(result, notes=(words, *result.notes))
+    return with_reason(noted, "; ".join(filter(None, (f"{words}: {OTHERWISE}", result.inconclusive))))
 
 
 def with_training_export(result: Result, file: str, operators: Sequence[str], advice: str) -> Result:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compare.calibrated import FEW_VALUES, HALF_PRECISION, LARGEST_ROUNDING, WORST_RATIO
+from harness.compare.calibrated import FEW_VALUES, HALF_FACTOR, LARGEST_ROUNDING, WORST_RATIO
 from harness.compare.decisions import percent
 from harness.compare.metrics.similarity import root_mean_square
 from harness.compare.numbers import dtype_name, number_format, ulps_between
@@ -98,7 +98,7 @@ def _measured(actual: Array, reference: Array, float64: Array | None, name: str,
         against = wide[finite] - own[finite]
         (rms, worst), own_rms, own_worst, margin = _errors(against), 0.0, 0.0, WITHOUT_FLOAT64
     few = max(1.0, math.sqrt(FEW_VALUES / max(int(finite.sum()), 1)))
-    factor = FACTOR * (HALF_PRECISION if name in {"float16", "bfloat16"} else 1.0)
+    factor = FACTOR * (HALF_FACTOR if name in {"float16", "bfloat16"} else 1.0)
     eps, smallest = form.eps, form.smallest
     allowed = few * max(factor * own_rms, margin * FLOOR_RMS.get(name, 8.0) * max(eps * scale, smallest))
     allowed_worst = few * max(

@@ -26,7 +26,7 @@ from harness.spec.language.case import Case, GraphModel, LayerModel, SequentialM
 
 Array = NDArray[Any]
 
-HALF_PRECISION = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
+HALF_DTYPES = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
 """The floating dtypes of 16 bits, the coarsest first."""
 
 
@@ -58,23 +58,23 @@ class _HalfPrecision(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         for leaf in pytree.tree_leaves(result):
-            if isinstance(leaf, torch.Tensor) and leaf.dtype in HALF_PRECISION:
+            if isinstance(leaf, torch.Tensor) and leaf.dtype in HALF_DTYPES:
                 self.dtypes.add(leaf.dtype)
         return result
 
 
-def half_precision_inside(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> str | None:
+def _half_dtype_of_call(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> str | None:
     """The coarsest 16-bit floating dtype that a call of ``module`` computes in; None if it computes in none."""
     with _HalfPrecision() as seen:
         eager_outputs(module, inputs, seed)
-    return next((name for dtype, name in HALF_PRECISION.items() if dtype in seen.dtypes), None)
+    return next((name for dtype, name in HALF_DTYPES.items() if dtype in seen.dtypes), None)
 
 
 FLOAT32_ROUNDING = 1e-5
 """Rounding in float32 is a smaller share of an output's scale: at most 8e-7 (:mod:`harness.compare.calibrated`)."""
 
 
-def half_precision_of(
+def inner_half_dtype(
     module: nn.Module, inputs: Sequence[torch.Tensor], eager: Sequence[torch.Tensor], float64: Answer | None, seed: int
 ) -> str | None:
     """The 16-bit dtype that a user's module computes in although an output is wider; None if it computes in none.
@@ -84,7 +84,7 @@ def half_precision_of(
     wide = [at for at, output in enumerate(eager) if output.dtype in {torch.float32, torch.float64}]
     if float64 is not None and not any(_is_far(to_numpy(eager[at]), float64.outputs[at]) for at in wide):
         return None
-    return half_precision_inside(module, inputs, seed) if wide else None
+    return _half_dtype_of_call(module, inputs, seed) if wide else None
 
 
 def _is_far(eager: Array, float64: Array) -> bool:

@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 from harness.layers import Answer, Call, composite_tolerance, default_tolerance, find
 from harness.model.answer import Reference, outputs_by_name
 from harness.model.build import Subject, constructor_arguments
-from harness.model.precisions import eager_in_float64, floating_as_float64, half_precision_of, in_lower_precision
+from harness.model.precisions import eager_in_float64, floating_as_float64, in_lower_precision, inner_half_dtype
 from harness.model.running import (
     Repetition,
     eager_outputs,
@@ -97,7 +97,7 @@ def _reference(
         undecidable=None if stochastic else _why_training(case, module, tensors, eager),
         computes_in=None
         if stochastic or not is_whole
-        else half_precision_of(module, tensors, eager, float64, case.seed),
+        else inner_half_dtype(module, tensors, eager, float64, case.seed),
     )
 
 
@@ -118,7 +118,7 @@ def sample_reference(
         float64=None if float64 is None else outputs_by_name(float64.outputs),
         magnitudes=() if float64 is None else float64.magnitudes,
         undefined=() if float64 is None else float64.undefined,
-        computes_in=half_precision_of(subject.module, list(inputs.values()), eager, float64, case.seed),
+        computes_in=inner_half_dtype(subject.module, list(inputs.values()), eager, float64, case.seed),
         stochastic=False,
         at=at,
         paths=subject.output_paths,

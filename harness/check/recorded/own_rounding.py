@@ -4,7 +4,7 @@ The tolerance of ONNX's backend tests, rtol 1e-3 + atol 1e-7, is made for single
 narrow for small values beside large ones, and too wide for the others: half precision passes. What rounding does to a
 network can be measured. The file is evaluated twice on the recorded inputs, in float64 and in its own dtypes, with
 every rounding that it asks for. A file in 16 bits whose outputs are wider is evaluated in float32 instead, unless it is
-a variant: its own rounding would also pass a converted twin in the place of the model that was recorded. A target may
+a variant: its own rounding would also pass a converted copy in the place of the model that was recorded. A target may
 differ from the recorded values by :data:`FACTOR` times the largest difference between the two. A target that is within
 the smallest such tolerance needs no evaluation. An output that is a sigmoid is allowed what its kernels are known to be
 off by (:data:`harness.compare.calibrated.FUNCTION_ERRORS`).
@@ -29,7 +29,7 @@ import onnx
 from numpy.typing import NDArray
 
 from harness.blame.disagreement import quantizes, undecidable_reason
-from harness.blame.evaluated_model import HALF_PRECISION
+from harness.blame.evaluated_model import HALF_TYPES
 from harness.blame.evaluator import (
     evaluate,
     evaluate_in_file_dtypes,
@@ -38,8 +38,7 @@ from harness.blame.evaluator import (
     not_believed_reason,
 )
 from harness.blame.file_runs import error_summary
-from harness.compare.calibrated import FEW_VALUES, FUNCTION_ERRORS, LARGEST_ROUNDING, WORST_RATIO
-from harness.compare.calibrated import HALF_PRECISION as HALF_PRECISION_RATIO
+from harness.compare.calibrated import FEW_VALUES, FUNCTION_ERRORS, HALF_FACTOR, LARGEST_ROUNDING, WORST_RATIO
 from harness.compare.numbers import number_format
 from harness.data_files.onnx_files import all_nodes
 from harness.exporters import Artifact
@@ -48,7 +47,7 @@ from harness.spec.language.tolerances import Calibrated, Close, OneRule, Toleran
 Array = NDArray[Any]
 
 FACTOR = 20.0
-HALF_FACTOR, HALF_BYTES = WORST_RATIO * Calibrated().m * HALF_PRECISION_RATIO, 2
+WORST_FACTOR_IN_HALF, HALF_BYTES = WORST_RATIO * Calibrated().m * HALF_FACTOR, 2
 """For outputs of 16 bits: what the calibrated rule allows at the worst value. 20 would hide weights that are off."""
 MOVES = frozenset({"Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"})
 """Operators whose outputs are values of their first input."""
@@ -124,7 +123,7 @@ def own_rounding(path: Path, inputs: Mapping[str, Array], *, is_variant: bool = 
     """
     graph = onnx.load(str(path), load_external_data=False).graph
     of_outputs = {output.type.tensor_type.elem_type for output in graph.output}
-    in_half = not HALF_PRECISION.isdisjoint(
+    in_half = not HALF_TYPES.isdisjoint(
         of_outputs | ({each.data_type for each in graph.initializer} if is_variant else set())
     )
     try:
@@ -134,7 +133,7 @@ def own_rounding(path: Path, inputs: Mapping[str, Array], *, is_variant: bool = 
     except Exception as error:  # noqa: BLE001 - without an evaluation the tolerance of the backend tests applies
         return f"the file could not be evaluated: {error_summary(error)}"
     functions = dict(zip(float64, output_functions(path), strict=True))
-    factor = HALF_FACTOR if in_half else FACTOR
+    factor = WORST_FACTOR_IN_HALF if in_half else FACTOR
     derived = {
         name: _derived(np.asarray(own[name]), np.asarray(values), factor, FUNCTION_ERRORS.get(functions[name], 0.0))
         for name, values in float64.items()
@@ -154,7 +153,7 @@ def smallest_tolerance(values: Array) -> Close | None:
     if not finite.size:
         return None
     few = max(1.0, math.sqrt(FEW_VALUES / finite.size))
-    factor = FACTOR if values.dtype.itemsize > HALF_BYTES else HALF_FACTOR
+    factor = FACTOR if values.dtype.itemsize > HALF_BYTES else WORST_FACTOR_IN_HALF
     return Close(0.0, factor * few * max(output_format.eps * float(finite.max()) / 2, output_format.smallest))
 
 
